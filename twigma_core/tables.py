@@ -1,0 +1,644 @@
+"""The columns of every table: the contract that all other modules refer to.
+
+One dataframely schema a table, named as the asset that makes it, with a sentence for each column.
+Nothing is computed here. `SCHEMAS` finds a schema by its asset's name; `conform` casts a frame to one
+and refuses what does not fit.
+
+Conventions: ids are text, never floats; `month` is text such as "2021-01" and equals the partition key;
+`corpus` is a reference corpus; times are UTC; a table made by a model carries the model's name and the
+sha256 of its weights; `low` and `high` are the ends of a 95 % interval.
+"""
+
+from __future__ import annotations
+
+import dataframely as dy
+import polars as pl
+
+MONTH = r"^\d{4}-(0[1-9]|1[0-2])$"
+IMAGE_STATUSES = ("ok", "unavailable", "refused", "undecodable", "failed")
+CORPORA = ("laion", "artbench", "diffusiondb")
+TEXT_SOURCES = ("captions", "haiku", "prompts", "tweets", "news", "book")
+
+
+def _month(primary_key: bool = False) -> dy.String:
+    return dy.String(regex=MONTH, primary_key=primary_key, description="Month of the post, UTC, as YYYY-MM")
+
+
+def _utc(description: str) -> dy.Datetime:
+    return dy.Datetime(time_zone="UTC", time_unit="us", description=description)
+
+
+def _when(description: str) -> dy.Datetime:
+    """Return a column for the moment of a run, which says nothing about the content of its row."""
+    return dy.Datetime(time_zone="UTC", time_unit="us", description=description, metadata={"volatile": True})
+
+
+def _count(description: str, nullable: bool = False) -> dy.Int64:
+    return dy.Int64(min=0, nullable=nullable, description=description)
+
+
+def _model() -> dy.String:
+    return dy.String(description="Name of the model that made the row")
+
+
+def _weights() -> dy.String:
+    return dy.String(description="sha256 of the model's weights")
+
+
+def _low() -> dy.Float64:
+    return dy.Float64(nullable=True, allow_inf=True, description="Lower end of the 95 % interval")
+
+
+def _high() -> dy.Float64:
+    return dy.Float64(nullable=True, allow_inf=True, description="Upper end of the 95 % interval")
+
+
+# ---------------------------------------------------------------- collection
+
+
+class Hashtags(dy.Schema):
+    """The reviewed hashtags that a collection searches for (paper, Section 3)."""
+
+    hashtag = dy.String(primary_key=True, regex=r"^[^#\s]+$", description="Hashtag, lower case, without #")
+    source = dy.String(description="Where the entry comes from")
+    reviewed = dy.Date(description="Day it was reviewed")
+    note = dy.String(nullable=True, description="Reviewer's remark")
+
+
+class HashtagCandidates(dy.Schema):
+    """Hashtags that co-occur with the reviewed ones, ranked for review (paper, Section 3)."""
+
+    hashtag = dy.String(primary_key=True, description="Candidate, lower case, without #")
+    posts = _count("Collected posts that carry it")
+    share = dy.Float64(min=0, max=1, description="Share of all collected posts that carry it")
+    growth = dy.Float64(nullable=True, description="Posts in the last month divided by posts in the first")
+    first_posts = dy.List(dy.String(), description="Ids of its first 20 posts, for review")
+
+
+class RawTweets(dy.Schema):
+    """One row a page as received: where it is stored and what it holds."""
+
+    month = _month(primary_key=True)
+    query = dy.String(primary_key=True, description="Query, or the archive file that the page comes from")
+    page = dy.Int64(primary_key=True, min=0, description="Number of the page within the query")
+    source = dy.String(description="x, sample or archive")
+    path = dy.String(description="File of the compressed page, relative to the lake's root")
+    posts = _count("Posts on the page")
+    bytes = _count("Uncompressed size of the page in bytes")
+    sha256 = dy.String(description="sha256 of the uncompressed page")
+    next_token = dy.String(nullable=True, description="Token of the page after this one; null on the last")
+    newest_id = dy.String(nullable=True, description="Newest post id on the page")
+    oldest_id = dy.String(nullable=True, description="Oldest post id on the page")
+    fetched_at = _when("When the page was received")
+    status = dy.String(description="ok, or corrupt")
+    reason = dy.String(nullable=True, description="Why a page is corrupt")
+
+
+class Tweets(dy.Schema):
+    """One row a post."""
+
+    tweet_id = dy.String(primary_key=True, description="Post id, as text")
+    month = _month()
+    author_id = dy.String(nullable=True, description="Author's user id, as text")
+    created_at = _utc("When it was posted")
+    text = dy.String(description="Full text of the post")
+    lang = dy.String(nullable=True, description="Language that X detected")
+    hashtags = dy.List(dy.String(), description="All hashtags of the post, lower case")
+    matched_hashtags = dy.List(dy.String(), description="Those of them on the reviewed list")
+    possibly_sensitive = dy.Bool(nullable=True, description="X's flag for sensitive media")
+    like_count = _count("Likes when collected; null where X gave none", nullable=True)
+    reply_count = _count("Replies when collected", nullable=True)
+    quote_count = _count("Quotes when collected", nullable=True)
+    retweet_count = _count("Reposts when collected", nullable=True)
+    followers = _count("Author's followers when collected; null where unknown", nullable=True)
+    media_count = _count("Pictures attached")
+    collected_at = _when("When the page holding it was received")
+
+
+class TweetMedia(dy.Schema):
+    """One row a picture of a post: the same picture in two posts is two rows."""
+
+    tweet_id = dy.String(primary_key=True, description="Post id")
+    image_id = dy.String(primary_key=True, description="Media id, as text")
+    month = _month()
+    position = dy.Int64(min=0, description="Place of the picture in the post, from 0")
+    created_at = _utc("When the post was posted")
+    url = dy.String(nullable=True, description="Address of the picture; null where X gave none")
+    width = dy.Int64(nullable=True, description="Width in pixels, as X states it")
+    height = dy.Int64(nullable=True, description="Height in pixels, as X states it")
+    alt_text = dy.String(nullable=True, description="Author's description of the picture")
+
+
+class TweetCounts(dy.Schema):
+    """What the counts endpoint says exists, per day (not filtered for deleted posts)."""
+
+    month = _month()
+    query = dy.String(primary_key=True, description="Query that was counted")
+    day = dy.Date(primary_key=True, description="Day, UTC")
+    counted = _count("Posts that X counts on that day")
+    collected = _count("Posts collected on that day")
+
+
+# ---------------------------------------------------------------- images
+
+
+class Images(dy.Schema):
+    """The fetch ledger: one row a media id of the month, whatever became of it."""
+
+    image_id = dy.String(primary_key=True, description="Media id")
+    month = _month()
+    url = dy.String(nullable=True, description="Address that was asked last")
+    status = dy.Enum(list(IMAGE_STATUSES), description="What became of it")
+    reason = dy.String(nullable=True, description="Why it is not ok, in words")
+    http_status = dy.Int64(nullable=True, description="Last HTTP status; null where no answer came")
+    attempts = _count("Requests made")
+    sha256 = dy.String(nullable=True, description="sha256 of the file's bytes")
+    pixel_sha256 = dy.String(nullable=True, description="sha256 of the decoded RGB pixels and their size")
+    bytes = dy.Int64(nullable=True, min=0, description="File size in bytes")
+    format = dy.String(nullable=True, description="Format of the file by its content, e.g. JPEG")
+    width = dy.Int64(nullable=True, min=1, description="Width in pixels")
+    height = dy.Int64(nullable=True, min=1, description="Height in pixels")
+    shard = dy.String(nullable=True, description="Tar shard that holds the file, relative to the lake's root")
+    offset = dy.Int64(nullable=True, min=0, description="First byte of the file within the shard")
+    fetched_at = _when("When it was last tried")
+
+
+# ---------------------------------------------------------------- features
+
+
+class Embeddings(dy.Schema):
+    """Row i describes row i of the array stored beside the table: (n, d) float32, l2-normalised."""
+
+    image_id = dy.String(primary_key=True, description="Picture")
+    month = _month()
+    sha256 = dy.String(description="sha256 of the picture file that was embedded")
+    model = _model()
+    weights_sha256 = _weights()
+
+
+class Captions(dy.Schema):
+    """What BLIP sees in each picture."""
+
+    image_id = dy.String(primary_key=True, description="Picture")
+    month = _month()
+    caption = dy.String(description="Caption")
+    model = _model()
+    weights_sha256 = _weights()
+
+
+class NsfwScores(dy.Schema):
+    """Predicted probability that a picture is not safe for work (paper reference [4])."""
+
+    image_id = dy.String(primary_key=True, description="Picture")
+    month = _month()
+    nsfw_score = dy.Float32(min=0, max=1, description="0 safe, 1 not safe")
+    model = _model()
+    weights_sha256 = _weights()
+
+
+# ---------------------------------------------------------------- dataset
+
+
+class Dataset(dy.Schema):
+    """The deduplicated picture table: one row a unique picture, with the post that showed it first."""
+
+    image_id = dy.String(primary_key=True, description="Picture")
+    tweet_id = dy.String(description="Post that showed it first")
+    month = _month()
+    author_id = dy.String(nullable=True, description="Author of that post")
+    created_at = _utc("When that post was posted")
+    text = dy.String(description="Text of that post")
+    hashtags = dy.List(dy.String(), description="Hashtags of that post")
+    image_name = dy.String(nullable=True, description="File name in the picture's address")
+    like_count = _count("Likes of the post", nullable=True)
+    reply_count = _count("Replies to the post", nullable=True)
+    quote_count = _count("Quotes of the post", nullable=True)
+    retweet_count = _count("Reposts of the post", nullable=True)
+    followers = _count("Author's followers", nullable=True)
+    possibly_sensitive = dy.Bool(nullable=True, description="X's flag for sensitive media")
+    width = dy.Int64(min=1, description="Width in pixels")
+    height = dy.Int64(min=1, description="Height in pixels")
+    sha256 = dy.String(description="sha256 of the picture file")
+    shard = dy.String(description="Tar shard that holds the file")
+    offset = dy.Int64(min=0, description="First byte of the file within the shard")
+    bytes = _count("File size in bytes")
+    caption = dy.String(description="BLIP's caption")
+    nsfw_score = dy.Float32(min=0, max=1, nullable=True, description="0 safe, 1 not safe")
+
+
+class Drops(dy.Schema):
+    """Each posted picture that is not in the dataset, with the reason and, of a duplicate, the survivor."""
+
+    tweet_id = dy.String(primary_key=True, description="Post")
+    image_id = dy.String(primary_key=True, description="Picture")
+    month = _month()
+    reason = dy.Enum(
+        [
+            "same media id",
+            "same file",
+            "same pixels",
+            "same embedding",
+            "unavailable",
+            "refused",
+            "undecodable",
+            "failed",
+        ],
+        description="Why it is not in the dataset",
+    )
+    survivor_id = dy.String(nullable=True, description="Picture kept instead; null where none is")
+    survivor_tweet_id = dy.String(nullable=True, description="Post of the picture kept instead")
+
+
+class Summaries(dy.Schema):
+    """Scalars of a month's `EmbeddingSummary`; the summary itself is the array file beside the table."""
+
+    month = _month(primary_key=True)
+    count = _count("Pictures summarised")
+    dim = _count("Dimensions of the embeddings")
+    sample = _count("Pictures in the bottom-k sample")
+    mean_pairwise_distance = dy.Float64(nullable=True, description="From the sample; null below two pictures")
+    inverse_explained_variance = dy.Float64(nullable=True, description="From the second moments")
+    product_of_marginal_variances = dy.Float64(nullable=True, description="From the second moments")
+    quantized_entropy = dy.Float64(nullable=True, description="Of the codebook histogram, nats")
+
+
+# ---------------------------------------------------------------- references
+
+
+class ReferenceImages(dy.Schema):
+    """One row a picture of a reference corpus, whatever became of it."""
+
+    image_id = dy.String(primary_key=True, description="Picture's id within the corpus")
+    corpus = dy.String(primary_key=True, description="Reference corpus")
+    status = dy.Enum(list(IMAGE_STATUSES), description="What became of it")
+    reason = dy.String(nullable=True, description="Why it is not ok")
+    title = dy.String(nullable=True, description="Title or caption")
+    artist = dy.String(nullable=True, description="Artist, where the corpus names one")
+    style = dy.String(nullable=True, description="Style or genre, where the corpus names one")
+    prompt = dy.String(nullable=True, description="Prompt it was generated from")
+    prompt_id = dy.String(nullable=True, description="Same for all pictures of one prompt")
+    sha256 = dy.String(nullable=True, description="sha256 of the file's bytes")
+    pixel_sha256 = dy.String(nullable=True, description="sha256 of the decoded RGB pixels and their size")
+    bytes = dy.Int64(nullable=True, min=0, description="File size in bytes")
+    format = dy.String(nullable=True, description="Format of the file by its content")
+    width = dy.Int64(nullable=True, min=1, description="Width in pixels")
+    height = dy.Int64(nullable=True, min=1, description="Height in pixels")
+    shard = dy.String(nullable=True, description="Tar shard that holds the file, relative to the lake's root")
+    offset = dy.Int64(nullable=True, min=0, description="First byte of the file within the shard")
+
+
+class ReferenceEmbeddings(dy.Schema):
+    """Row i describes row i of the array stored beside the table: (n, d) float32, l2-normalised."""
+
+    image_id = dy.String(primary_key=True, description="Picture")
+    corpus = dy.String(primary_key=True, description="Reference corpus")
+    sha256 = dy.String(description="sha256 of the picture file that was embedded")
+    artist = dy.String(nullable=True, description="Artist, where the corpus names one")
+    prompt_id = dy.String(nullable=True, description="Same for all pictures of one prompt")
+    nsfw_score = dy.Float32(min=0, max=1, nullable=True, description="0 safe, 1 not safe")
+    model = _model()
+    weights_sha256 = _weights()
+
+
+class ReferenceSummaries(dy.Schema):
+    """Scalars of a corpus's `EmbeddingSummary`; the summary itself is the array file beside the table."""
+
+    corpus = dy.String(primary_key=True, description="Reference corpus")
+    count = _count("Pictures summarised")
+    dim = _count("Dimensions of the embeddings")
+    sample = _count("Pictures in the bottom-k sample")
+    mean_pairwise_distance = dy.Float64(nullable=True, description="From the sample; null below two pictures")
+    inverse_explained_variance = dy.Float64(nullable=True, description="From the second moments")
+    product_of_marginal_variances = dy.Float64(nullable=True, description="From the second moments")
+    quantized_entropy = dy.Float64(nullable=True, description="Of the codebook histogram, nats")
+
+
+class Texts(dy.Schema):
+    """Texts that prompts are compared with (paper, Figure 3d)."""
+
+    text_id = dy.String(primary_key=True, description="Id within the source")
+    source = dy.String(primary_key=True, description="captions, haiku, prompts, tweets, news or book")
+    text = dy.String(description="Cleaned text: no links, no hashtags")
+    words = _count("Number of words")
+
+
+class TextEmbeddings(dy.Schema):
+    """Row i describes row i of the array stored beside the table: (n, d) float32, l2-normalised."""
+
+    text_id = dy.String(primary_key=True, description="Id within the source")
+    source = dy.String(primary_key=True, description="Text source")
+    words = _count("Number of words")
+    model = _model()
+    weights_sha256 = _weights()
+
+
+# ---------------------------------------------------------------- themes
+
+
+class ClusterModel(dy.Schema):
+    """The frozen k-means model: row i describes centroid i of the (k, d) array beside the table."""
+
+    cluster = dy.Int64(primary_key=True, min=1, description="Label, from 1")
+    version = dy.String(description="Hash of the centroids: the model's version")
+    pictures = _count("Pictures of the fit in this cluster")
+    radius_p99 = dy.Float64(description="99th percentile of the distance to the centroid at the fit")
+    inertia = dy.Float64(description="Sum of squared distances of the whole fit")
+    starts = _count("Random starts tried")
+    seed = dy.Int64(description="Seed of the fit")
+
+
+class Clusters(dy.Schema):
+    """The cluster of each picture."""
+
+    image_id = dy.String(primary_key=True, description="Picture")
+    month = _month()
+    cluster = dy.Int64(min=1, description="Label, from 1")
+    distance = dy.Float32(min=0, description="Euclidean distance to the centroid")
+    version = dy.String(description="Version of the cluster model")
+
+
+class ClusterThemes(dy.Schema):
+    """The words that set each cluster's captions apart (paper, Figure 4c)."""
+
+    cluster = dy.Int64(primary_key=True, min=1, description="Label, from 1")
+    rank = dy.Int64(primary_key=True, min=1, description="Rank of the word in the cluster, from 1")
+    word = dy.String(description="Word")
+    count = _count("Captions of the cluster that hold it")
+    share = dy.Float64(min=0, max=1, description="Share of the cluster's captions that hold it")
+    lift = dy.Float64(min=0, description="That share divided by the share over all captions")
+
+
+class ClusterTrends(dy.Schema):
+    """Share of each cluster in each month, and the cluster's trend (paper, Figure 4b)."""
+
+    cluster = dy.Int64(primary_key=True, min=1, description="Label, from 1")
+    month = _month(primary_key=True)
+    pictures = _count("Pictures of the cluster in the month")
+    total = _count("Pictures in the month")
+    share = dy.Float64(min=0, max=1, description="pictures / total")
+    low = _low()
+    high = _high()
+    slope = dy.Float64(nullable=True, description="Change of the log odds of the share per month")
+    slope_low = _low()
+    slope_high = _high()
+    p_value = dy.Float64(nullable=True, min=0, max=1, description="Of the slope, overdispersed binomial")
+    p_holm = dy.Float64(nullable=True, min=0, max=1, description="Corrected for all clusters, Holm")
+    trend = dy.Enum(["rising", "falling", "steady", "unknown"], description="Direction at p_holm < 0.05")
+
+
+class ProjectionModel(dy.Schema):
+    """The sample that the UMAP map was fitted on; the arrays beside it hold its vectors and coordinates."""
+
+    source = dy.String(primary_key=True, description="twigma or a reference corpus")
+    image_id = dy.String(primary_key=True, description="Picture")
+    x = dy.Float64(description="First map coordinate")
+    y = dy.Float64(description="Second map coordinate")
+    version = dy.String(description="Version of the map")
+
+
+class Projection(dy.Schema):
+    """The place of each picture on the map."""
+
+    image_id = dy.String(primary_key=True, description="Picture")
+    month = _month()
+    x = dy.Float64(description="First map coordinate (UMAP_dim_1)")
+    y = dy.Float64(description="Second map coordinate (UMAP_dim_2)")
+    version = dy.String(description="Version of the map")
+
+
+# ---------------------------------------------------------------- comparison
+
+
+class Codebook(dy.Schema):
+    """Joint quantizers of all sources; the arrays beside the table hold their centroids."""
+
+    cells = dy.Int64(primary_key=True, min=1, description="Size of the quantizer")
+    cell = dy.Int64(primary_key=True, min=0, description="Cell, from 0")
+    source = dy.String(primary_key=True, description="twigma or a reference corpus")
+    pictures = _count("Pictures of the source's equal-sized sample in the cell")
+    version = dy.String(description="Hash of the centroids: the codebook's version")
+
+
+class Divergences(dy.Schema):
+    """How far a month is from each corpus, by measure."""
+
+    month = _month(primary_key=True)
+    corpus = dy.String(primary_key=True, description="Reference corpus")
+    measure = dy.String(primary_key=True, description="Measure, see docs/methods.md")
+    cells = dy.Int64(nullable=True, description="Quantizer cells; null where the measure uses none")
+    value = dy.Float64(nullable=True, description="Estimate")
+    low = _low()
+    high = _high()
+    n_month = _count("Pictures of the month")
+    n_corpus = _count("Pictures of the corpus")
+
+
+class DivergenceMatrix(dy.Schema):
+    """Divergence of every source from every other (paper, Figure 2c)."""
+
+    source_p = dy.String(primary_key=True, description="Row source: twigma or a reference corpus")
+    source_q = dy.String(primary_key=True, description="Column source")
+    measure = dy.String(primary_key=True, description="Measure")
+    cells = dy.Int64(nullable=True, description="Quantizer cells; null where the measure uses none")
+    value = dy.Float64(nullable=True, description="Estimate")
+    low = _low()
+    high = _high()
+    n_p = _count("Pictures of the row source")
+    n_q = _count("Pictures of the column source")
+    smoothing = dy.Float64(nullable=True, description="Pseudo-count added to each cell")
+
+
+class VariationMetrics(dy.Schema):
+    """How variable a month's pictures are, by metric (paper, Section 3)."""
+
+    month = _month(primary_key=True)
+    metric = dy.String(primary_key=True, description="Metric, see docs/methods.md")
+    value = dy.Float64(nullable=True, description="Estimate; null where it is undefined")
+    low = _low()
+    high = _high()
+    n = _count("Pictures")
+
+
+class VariationTable(dy.Schema):
+    """How variable each source is, by metric, and within an artist or a prompt (paper, Figures 3a and 3b)."""
+
+    source = dy.String(
+        primary_key=True,
+        description="twigma, a corpus, artbench_same_artist or diffusiondb_same_prompt",
+    )
+    metric = dy.String(primary_key=True, description="Metric")
+    value = dy.Float64(nullable=True, description="Estimate; null where it is undefined")
+    low = _low()
+    high = _high()
+    n = _count("Pictures it is computed from")
+
+
+class PairDistances(dy.Schema):
+    """Histogram of the pairwise distances behind Figure 3a and 3d."""
+
+    source = dy.String(primary_key=True, description="twigma, a corpus, a condition, or a text source")
+    left = dy.Float64(primary_key=True, description="Left edge of the bin")
+    right = dy.Float64(description="Right edge of the bin")
+    pairs = _count("Pairs in the bin")
+    density = dy.Float64(description="Share of pairs per unit of distance")
+
+
+class PromptVariation(dy.Schema):
+    """Distance between the pictures of one prompt, against the prompt's length (paper, Figure 3c)."""
+
+    prompt_id = dy.String(primary_key=True, description="Prompt")
+    words = _count("Words of the prompt")
+    pictures = _count("Pictures of the prompt")
+    mean_distance = dy.Float64(description="Mean pairwise distance between them")
+    kendall_tau = dy.Float64(nullable=True, description="Over all prompts: rank correlation with words")
+    tau_low = _low()
+    tau_high = _high()
+    p_value = dy.Float64(nullable=True, description="Of Kendall's tau")
+
+
+class TextVariation(dy.Schema):
+    """How variable each text source is, matched in words to the prompts (paper, Figure 3d)."""
+
+    source = dy.String(primary_key=True, description="Text source")
+    value = dy.Float64(nullable=True, description="Mean pairwise distance")
+    low = _low()
+    high = _high()
+    n = _count("Texts after matching")
+    mean_words = dy.Float64(nullable=True, description="Mean words after matching")
+
+
+# ---------------------------------------------------------------- engagement
+
+
+class Neighbors(dy.Schema):
+    """The nearest human pictures of each picture (paper, Figure 2d)."""
+
+    image_id = dy.String(primary_key=True, description="Picture")
+    corpus = dy.String(primary_key=True, description="laion or artbench")
+    month = _month()
+    similarity = dy.Float64(description="Mean cosine similarity of the five nearest")
+    neighbor_ids = dy.List(dy.String(), description="The nearest, most similar first")
+    neighbor_similarities = dy.List(dy.Float32(), description="Their cosine similarities")
+
+
+class Engagement(dy.Schema):
+    """Likes by quintile of similarity and the regression (paper, Figure 2d and equation 1)."""
+
+    corpus = dy.String(primary_key=True, description="laion or artbench")
+    column = dy.Enum(["paper", "robust"], primary_key=True, description="As in the paper, or robust")
+    quantity = dy.Enum(
+        ["mean_likes", "rate_ratio", "followers_ratio", "dispersion"],
+        primary_key=True,
+        description="mean_likes: of the quintile; rate_ratio: exp(gamma) against quintile 5; "
+        "followers_ratio: exp(beta) against fewer than 500; dispersion: Pearson chi2 / df",
+    )
+    term = dy.String(primary_key=True, description="Quintile 1-5, follower band, or all")
+    estimate = dy.Float64(nullable=True, description="Estimate")
+    low = _low()
+    high = _high()
+    p_value = dy.Float64(nullable=True, description="Against a ratio of 1")
+    n = _count("Rows of the estimate")
+    without_likes = _count("Pictures left out for want of likes data")
+
+
+class Inspirations(dy.Schema):
+    """Pairs of a picture and a human picture so close that one may have inspired the other (Figure 4e)."""
+
+    rank = dy.Int64(primary_key=True, min=1, description="Most similar pair first")
+    image_id = dy.String(description="Picture")
+    corpus = dy.String(description="laion or artbench")
+    neighbor_id = dy.String(description="Human picture")
+    similarity = dy.Float64(description="Cosine similarity")
+    nsfw_score = dy.Float32(nullable=True, description="Of the picture")
+
+
+# ---------------------------------------------------------------- annotation
+
+
+class AnnotationTasks(dy.Schema):
+    """Pictures for annotators, shuffled so that the sheet does not show the clusters (paper, Section 3)."""
+
+    task = dy.Int64(primary_key=True, min=1, description="Number on the sheet")
+    image_id = dy.String(unique=True, description="Picture")
+    month = _month()
+    cluster = dy.Int64(min=1, description="Its cluster; not on the sheet")
+
+
+class Annotations(dy.Schema):
+    """What annotators wrote."""
+
+    annotator = dy.String(primary_key=True, description="Annotator's pseudonym")
+    image_id = dy.String(primary_key=True, description="Picture")
+    keywords = dy.List(dy.String(), description="Up to three keywords, lower case")
+    group = dy.String(nullable=True, description="The annotator's own group for the picture")
+
+
+class AnnotationConcordance(dy.Schema):
+    """Agreement of annotators with the clusters' words, the clusters, and one another."""
+
+    measure = dy.String(primary_key=True, description="Measure, see docs/methods.md")
+    scope = dy.String(primary_key=True, description="all, a cluster, or an annotator")
+    value = dy.Float64(nullable=True, description="Estimate")
+    low = _low()
+    high = _high()
+    n = _count("Pictures it is computed from")
+
+
+# ---------------------------------------------------------------- figures and report
+
+
+class PaperComparison(dy.Schema):
+    """Numbers of the paper beside ours."""
+
+    number = dy.String(primary_key=True, description="Short name of the number")
+    place = dy.String(description="Where the paper states it")
+    paper = dy.String(description="What the paper states")
+    value = dy.Float64(nullable=True, description="Ours")
+    low = _low()
+    high = _high()
+    asset = dy.String(description="Asset that it comes from")
+    verdict = dy.Enum(["reproduced", "differs", "not comparable"], description="Beside the paper's")
+    because = dy.String(nullable=True, description="Why it differs or cannot be compared")
+
+
+class Release(dy.Schema):
+    """Files of a release."""
+
+    path = dy.String(primary_key=True, description="File, relative to the release's folder")
+    rows = _count("Rows, for tables", nullable=True)
+    bytes = _count("Size in bytes")
+    sha256 = dy.String(description="sha256 of the file")
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+SCHEMAS: dict[str, type[dy.Schema]] = {_snake(cls.__name__): cls for cls in dy.Schema.__subclasses__()}
+
+
+def conform(name: str, frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
+    """Return `frame` with exactly the columns, order and types of table `name`.
+
+    Raises:
+        KeyError: there is no such table.
+        dataframely.exc.ValidationError, SchemaError: a column is missing or a rule does not hold; the
+            message names the column and the rule.
+    """
+    if name not in SCHEMAS:
+        raise KeyError(f"no table named {name!r}; known: {', '.join(sorted(SCHEMAS))}")
+    return SCHEMAS[name].validate(frame.lazy().collect(), cast=True)
+
+
+def content_columns(name: str) -> list[str]:
+    """Return the columns of table `name` that make up its content: all but the moments of runs."""
+    return [
+        column
+        for column, spec in SCHEMAS[name].columns().items()
+        if not (spec.metadata or {}).get("volatile")
+    ]
+
+
+def empty(name: str) -> pl.DataFrame:
+    """Return table `name` without rows."""
+    return SCHEMAS[name].create_empty()
