@@ -106,7 +106,7 @@ class Lake:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(str(temporary), str(target))
+            Path(str(temporary)).replace(str(target))
         finally:
             temporary.unlink(missing_ok=True)
         return target

@@ -32,7 +32,7 @@ class Provenance:
         asset: name of the asset.
         partition: month, corpus or text source; None for a whole-dataset asset.
         run_id: Dagster's run id, or "script" outside of Dagster.
-        code_version: see `code_version`.
+        code_version: see `current_code_version`.
         models: name of each model that the value rests on, with the sha256 of its weights.
         upstream: every partition that was read.
         data_version: hash of the content; empty until the value is written.
@@ -41,7 +41,7 @@ class Provenance:
     asset: str
     partition: str | None = None
     run_id: str = "script"
-    code_version: str = field(default_factory=lambda: code_version())
+    code_version: str = field(default_factory=lambda: current_code_version())
     models: dict[str, str] = field(default_factory=dict)
     upstream: tuple[Upstream, ...] = ()
     data_version: str = ""
@@ -76,7 +76,7 @@ class Provenance:
 
 
 @cache
-def code_version() -> str:
+def current_code_version() -> str:
     """Return the package's version, with the commit where the code runs from a checkout."""
     here = Path(__file__).resolve().parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
