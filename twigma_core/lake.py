@@ -56,6 +56,20 @@ class ArrayTable:
         """The (n, d) array called `vectors`."""
         return self.arrays["vectors"]
 
+    def take(self, ids: pl.Series, key: str = "image_id") -> ArrayTable:
+        """Return the rows of these ids, in their order; of an id that occurs twice, the first row.
+
+        Raises:
+            KeyError: an id is not in the table; the message counts them and names one.
+        """
+        index = self.table.select(key).with_row_index("row").unique(key, keep="first", maintain_order=True)
+        rows = ids.rename(key).to_frame().join(index, on=key, how="left", maintain_order="left")
+        missing = rows.filter(pl.col("row").is_null())[key]
+        if len(missing):
+            raise KeyError(f"{len(missing)} of {len(ids)} ids have no row in the table, e.g. {missing[0]}")
+        at = rows["row"].to_numpy()
+        return ArrayTable(self.table[at], {name: array[at] for name, array in self.arrays.items()})
+
 
 @dataclass(frozen=True)
 class Stored:

@@ -15,6 +15,18 @@ from pathlib import Path
 from twigma_core import __version__
 
 
+@cache
+def current_code_version() -> str:
+    """Return the package's version, with the commit where the code runs from a checkout."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__}+{found.stdout.strip()}"
+
+
 @dataclass(frozen=True)
 class Upstream:
     """One partition that a value was computed from."""
@@ -41,7 +53,7 @@ class Provenance:
     asset: str
     partition: str | None = None
     run_id: str = "script"
-    code_version: str = field(default_factory=lambda: current_code_version())
+    code_version: str = field(default_factory=current_code_version)
     models: dict[str, str] = field(default_factory=dict)
     upstream: tuple[Upstream, ...] = ()
     data_version: str = ""
@@ -73,15 +85,3 @@ class Provenance:
             for up in sorted(self.upstream, key=lambda up: (up.asset, up.partition or ""))
         ]
         return "\n".join(lines)
-
-
-@cache
-def current_code_version() -> str:
-    """Return the package's version, with the commit where the code runs from a checkout."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return __version__
-    return f"{__version__}+{found.stdout.strip()}"

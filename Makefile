@@ -1,0 +1,39 @@
+# `make demo` builds everything on the sample world; `make ui` shows it; `make test` checks it.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+export TWIGMA_HOME ?= $(CURDIR)/.twigma
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo ui test lint types lock clean
+
+demo: .venv/ready
+	$(BIN)/twigma demo
+
+ui: .venv/ready
+	$(BIN)/twigma ui
+
+test: .venv/ready lint types
+	$(BIN)/pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready
+	$(BIN)/mypy
+
+.venv/ready: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "python3.11-venv is missing: apt-get install python3.11-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -om1 '^uv==[^ ]*' requirements.lock)"
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock:
+	uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes --universal \
+	  --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements.lock
+
+clean:
+	rm -rf .venv .twigma

@@ -1,0 +1,169 @@
+"""Opening pictures: real ones open, and every hostile one is refused with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from twigma_core.images.decode import BadPicture, describe_picture, open_picture, pixel_sha256
+
+Make = Callable[..., bytes]
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, height: int, rows: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF"])
+def test_each_allowed_format_is_opened_and_described(make_picture: Make, name: str) -> None:
+    data = make_picture(1, name)
+    info = describe_picture(data)
+    assert (info.format, info.width, info.height, info.bytes) == (name, 48, 32, len(data))
+    assert info.sha256 == hashlib.sha256(data).hexdigest()
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(np.asarray(open_picture(data)), np.asarray(image.convert("RGB")))
+
+
+def test_same_pixels_in_another_file_share_the_pixel_hash_and_not_the_file_hash(make_picture: Make) -> None:
+    first = describe_picture(make_picture(1, "PNG", compress_level=1))
+    second = describe_picture(make_picture(1, "PNG", compress_level=9))
+    other = describe_picture(make_picture(2, "PNG"))
+    assert first.sha256 != second.sha256
+    assert first.pixel_sha256 == second.pixel_sha256 != other.pixel_sha256
+
+
+def test_pixel_hash_tells_shapes_of_the_same_bytes_apart() -> None:
+    wide, tall = Image.new("RGB", (4, 2)), Image.new("RGB", (2, 4))
+    assert wide.tobytes() == tall.tobytes()
+    assert pixel_sha256(wide) != pixel_sha256(tall)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
+    values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG")
+    assert np.array_equal(np.asarray(open_picture(buffer.getvalue()))[..., 0], (values >> 8).astype(np.uint8))
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated_file_is_refused(make_picture: Make, name: str, share: float) -> None:
+    data = make_picture(3, name, (160, 160))
+    with pytest.raises(BadPicture):
+        describe_picture(data[: int(len(data) * share)])
+
+
+def test_bomb_is_refused_by_its_header_without_decoding_a_pixel() -> None:
+    rows = zlib.compress(bytes(3_000_000), 9)
+    for side in (9_000, 12_000, 60_000):  # above our cap, Pillow's warning and Pillow's error
+        with pytest.raises(BadPicture, match=r"too many pixels|bomb"):
+            describe_picture(png(side, side, rows))
+
+
+HOSTILE = {
+    "empty": (b"", "empty"),
+    "html": (b"<!DOCTYPE html><html><body>not found</body></html>", "HTML page"),
+    "html after blanks": (b"\n\n  <HTML><script>alert(1)</script>", "HTML page"),
+    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+    "json": (b'{"errors": [{"code": 34}]}', "JSON"),
+    "zip": (b"PK\x03\x04" + bytes(60), "ZIP"),
+    "video": (b"\x00\x00\x00\x20ftypmp42" + bytes(60), "video"),
+    "tiff": (b"II*\x00" + bytes(60), "begins with bytes"),
+    "bmp": (b"BM" + bytes(60), "begins with bytes"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "begins with bytes"),
+    "png header alone": (b"\x89PNG\r\n\x1a\n", "damaged PNG"),
+    "jpeg header alone": (b"\xff\xd8\xff\xe0", "damaged JPEG"),
+    "random after a signature": (b"\xff\xd8\xff" + bytes(range(256)) * 20, "damaged JPEG"),
+    "png without pixels": (png(0, 10, zlib.compress(b"")), "PNG|no pixels"),
+    "png with absurd size": (png(2**31 - 1, 2**31 - 1, b""), "pixels|bomb"),
+    "png of too few rows": (png(100, 100, zlib.compress(bytes(300))), "damaged PNG"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_file_is_refused_with_its_reason(case: str) -> None:
+    data, reason = HOSTILE[case]
+    with pytest.raises(BadPicture, match=reason) as caught:
+        open_picture(data)
+    assert "0x" not in caught.value.reason
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF"])
+@pytest.mark.parametrize(
+    "tail", [b"PK\x03\x04zip", b"%PDF-1.4", b"\n<?php system(1); ?>", b"<script>x()</script>"]
+)
+def test_polyglot_is_refused(make_picture: Make, name: str, tail: bytes) -> None:
+    with pytest.raises(BadPicture, match="polyglot"):
+        open_picture(make_picture(4, name) + tail)
+
+
+def test_script_in_a_comment_is_refused_and_a_plain_comment_is_not(make_picture: Make) -> None:
+    open_picture(make_picture(5, "JPEG", comment=b"a cat"))
+    with pytest.raises(BadPicture, match="polyglot"):
+        open_picture(make_picture(5, "JPEG", comment=b"<SCRIPT>alert(1)</script>"))
+
+
+def test_padding_behind_a_picture_is_no_polyglot(make_picture: Make) -> None:
+    for name in ("JPEG", "PNG", "GIF"):
+        open_picture(make_picture(6, name) + bytes(64) + b"\r\n")
+
+
+def test_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    assert open_picture(buffer.getvalue()).getpixel((0, 0)) == (255, 0, 0)
+
+
+@given(st.data())
+def test_damage_is_refused_or_decoded_but_never_another_error(data: st.DataObject) -> None:
+    base = bytearray(_SAMPLES[data.draw(st.sampled_from(sorted(_SAMPLES)))])
+    for _ in range(data.draw(st.integers(1, 8))):
+        base[data.draw(st.integers(0, len(base) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        image = open_picture(bytes(base))
+    except BadPicture as error:
+        assert error.reason
+    else:
+        assert image.mode == "RGB"
+
+
+def _samples() -> dict[str, bytes]:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    found = {}
+    for name in ("JPEG", "PNG", "WEBP", "GIF"):
+        buffer = io.BytesIO()
+        image.save(buffer, name)
+        found[name] = buffer.getvalue()
+    return found
+
+
+_SAMPLES = _samples()
+
+
+def test_real_pictures_open_as_pillow_opens_them(shared_data: Path) -> None:
+    opened = 0
+    for folder in ("ai/dalle2_eudoxia0", "art/museum_local", "art/artbench32", "photo/imagenet_sample"):
+        files = sorted((shared_data / "pictures" / folder).rglob("*.[jpJP][pnPN]*[gG]"))[:40]
+        for file in files:
+            data = file.read_bytes()
+            with Image.open(io.BytesIO(data)) as image:
+                assert np.array_equal(np.asarray(open_picture(data)), np.asarray(image.convert("RGB"))), file
+            opened += 1
+    assert opened > 100

@@ -1,0 +1,220 @@
+"""The map: UMAP of a sample of all sources, and the place of every later picture on it (Figures 2a, 4a).
+
+Here: the fit and the placement, both as plain arrays. Not here: how the map is drawn (`figures`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+import xxhash
+
+from twigma_core import tables
+
+COMPONENTS = 50
+NEIGHBORS = 15
+EPOCHS = 200
+_MIN_FOR_UMAP = 5
+_BISECTIONS = 64
+_FLOOR = 1e-3  # UMAP's MIN_K_DIST_SCALE
+_SAME = 1e-5  # closer than this in PCA space, two unit vectors are the same picture
+
+
+def fit_projection(
+    vectors: Mapping[str, tuple[Sequence[str], np.ndarray]], per_source: int, seed: int
+) -> tuple[pl.DataFrame, dict[str, np.ndarray]]:
+    """Fit a two-dimensional UMAP map on an equal-sized sample of each source (McInnes et al., 2018).
+
+    The rows are reduced to 50 principal components first, which halves the time and changes the map
+    little. One thread and a fixed seed: the same rows give the same map. A sample of fewer than 5 pictures
+    has no neighbourhoods to keep; its map is its first two principal components.
+
+    Args:
+        vectors: for each source, n ids and their (n, d) embeddings; a source may be empty.
+        per_source: pictures to sample of each source; less where the smallest source has fewer.
+        seed: seed of the samples and of UMAP.
+
+    Returns:
+        Table `projection_model`, and the arrays to store beside it: `pca_mean` (d,), `pca_components`
+        (p, d), `vectors` (m, p) the sample in PCA space, `coordinates` (m, 2), all float32.
+
+    Raises:
+        ValueError: no picture at all, or embeddings that differ in width or are not finite.
+    """
+    from sklearn.decomposition import PCA
+
+    present = {source: pair for source, pair in vectors.items() if len(pair[0])}
+    if not present:
+        raise ValueError("projection_model: no picture in any source; materialize embeddings first")
+    widths = {source: np.shape(x)[1] for source, (_, x) in present.items()}
+    if len(set(widths.values())) > 1:
+        raise ValueError(f"projection_model: embeddings of different models: dimensions {widths}")
+    size = min(per_source, *(len(ids) for ids, _ in present.values()))
+    rng = np.random.default_rng(seed)
+    sources: list[str] = []
+    image_ids: list[str] = []
+    rows = []
+    for source, (ids, x) in sorted(present.items()):
+        chosen = np.sort(rng.choice(len(ids), size=size, replace=False))
+        sources += [source] * size
+        image_ids += [ids[int(i)] for i in chosen]
+        rows.append(np.asarray(x[chosen], dtype=np.float32))
+    sample = np.concatenate(rows)
+    if not np.isfinite(sample).all():
+        raise ValueError("projection_model: the embeddings hold NaN or infinity")
+    pca = PCA(min(COMPONENTS, *sample.shape), svd_solver="full").fit(sample)
+    arrays = {
+        "pca_mean": pca.mean_.astype(np.float32),
+        "pca_components": pca.components_.astype(np.float32),
+    }
+    arrays["vectors"] = _reduce(arrays, sample)
+    arrays["coordinates"] = _umap(arrays["vectors"], seed)
+    digest = xxhash.xxh3_128(arrays["coordinates"].tobytes() + arrays["vectors"].tobytes())
+    table = pl.DataFrame(
+        {
+            "source": sources,
+            "image_id": image_ids,
+            "x": arrays["coordinates"][:, 0],
+            "y": arrays["coordinates"][:, 1],
+            "version": [digest.hexdigest()[:16]] * len(sources),
+        }
+    )
+    return tables.conform("projection_model", table), arrays
+
+
+def _umap(reduced: np.ndarray, seed: int) -> np.ndarray:
+    n = len(reduced)
+    if n < _MIN_FOR_UMAP:
+        two = np.zeros((n, 2), dtype=np.float32)
+        width = min(2, reduced.shape[1])
+        two[:, :width] = reduced[:, :width]
+        return two
+    import warnings
+
+    import umap
+
+    with warnings.catch_warnings():
+        # said once here: a fixed seed means one thread
+        warnings.filterwarnings("ignore", message=".*n_jobs value.*")
+        warnings.filterwarnings("ignore", message=".*Spectral initialisation failed.*")
+        warnings.filterwarnings("ignore", message=".*not fully connected.*")
+        model = umap.UMAP(
+            n_neighbors=min(NEIGHBORS, n - 1),
+            n_epochs=EPOCHS,
+            min_dist=0.1,
+            # the spectral start needs more rows than it has eigenvectors to find
+            init="spectral" if n > NEIGHBORS else "random",
+            random_state=seed,
+            n_jobs=1,
+        )
+        return np.asarray(model.fit_transform(reduced), dtype=np.float32)
+
+
+def project(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Place pictures on a fitted map: (n, 2) float32.
+
+    A picture goes to the mean of the map coordinates of its nearest sample pictures, weighted by UMAP's
+    membership strengths. This is the initialisation of `umap.UMAP.transform` (smooth_knn_dist,
+    compute_membership_strengths, init_graph_transform), with exact neighbours and without the stochastic
+    refinement after it: the place of a picture depends on nothing but the picture and the map. A picture of
+    the sample keeps its place. The weights are computed here and not by umap, whose import costs seconds
+    in each process; the tests compare the two.
+
+    Args:
+        arrays: what `fit_projection` returned, as loaded from the lake.
+        x: (n, d) embeddings; n may be 0.
+
+    Raises:
+        ValueError: the width differs from that of the map, or a value is not finite.
+    """
+    import faiss
+
+    x = np.asarray(x, dtype=np.float32)
+    width = len(arrays["pca_mean"])
+    if x.ndim != 2 or x.shape[1] != width:
+        raise ValueError(
+            f"embeddings of shape {x.shape} do not fit a map of {width} dimensions: they come from different "
+            "models; materialize projection_model again"
+        )
+    if not np.isfinite(x).all():
+        raise ValueError("embeddings to project hold NaN or infinity")
+    coordinates = np.asarray(arrays["coordinates"], dtype=np.float64)
+    if not len(x):
+        return np.empty((0, 2), dtype=np.float32)
+    sample = np.ascontiguousarray(arrays["vectors"], dtype=np.float32)
+    reduced = _reduce(arrays, x)
+    k = min(NEIGHBORS, len(sample))
+    index = faiss.IndexFlatL2(sample.shape[1])
+    index.add(sample)
+    _, nearest = index.search(reduced, k)
+    # FAISS's squared distances come from products: near zero their roots are off by 1e-4
+    distances = np.linalg.norm(reduced[:, None, :].astype(np.float64) - sample[nearest], axis=2)
+    weights = membership(distances, k)
+    same = distances[:, 0] < _SAME
+    weights[same] = distances[same] < _SAME
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.einsum("nk,nkc->nc", weights, coordinates[nearest]).astype(np.float32)
+
+
+def membership(distances: np.ndarray, k: int) -> np.ndarray:
+    """Return UMAP's membership strengths of new points in their neighbours, exp(-d / sigma), (n, k) float64.
+
+    sigma is such that the strengths beyond the first sum to log2(k) (McInnes et al., 2018, algorithm 3,
+    with local connectivity 0, as for new points), and at least 1e-3 of the point's mean distance.
+
+    Args:
+        distances: (n, k) distances, ascending.
+        k: neighbours.
+    """
+    target = np.log2(k)
+    low = np.zeros(len(distances))
+    high = np.full(len(distances), np.inf)
+    sigma = np.ones(len(distances))
+    for _ in range(_BISECTIONS):
+        total = np.exp(-distances[:, 1:] / sigma[:, None]).sum(axis=1)
+        high = np.where(total > target, sigma, high)
+        low = np.where(total > target, low, sigma)
+        sigma = np.where(np.isinf(high), sigma * 2, (low + high) / 2)
+    # UMAP takes the mean over all new points here, which would make a place depend on the others
+    floor = _FLOOR * distances.mean(axis=1)
+    sigma = np.maximum(np.maximum(sigma, floor), np.finfo(np.float64).tiny)
+    return np.exp(-distances / sigma[:, None])
+
+
+def projection_table(
+    month: str, ids: Sequence[str], x: np.ndarray, model_table: pl.DataFrame, arrays: Mapping[str, np.ndarray]
+) -> pl.DataFrame:
+    """Return table `projection` of a month; an empty month gives an empty table.
+
+    Args:
+        month: "YYYY-MM".
+        ids: n picture ids.
+        x: (n, d) their embeddings.
+        model_table: table `projection_model`.
+        arrays: the arrays beside it.
+
+    Raises:
+        ValueError: ids and rows do not match; see also `project`.
+    """
+    if len(ids) != len(x):
+        raise ValueError(f"projection/{month}: {len(ids)} ids for {len(x)} embeddings")
+    if not len(ids):
+        return tables.empty("projection")
+    places = project(arrays, x)
+    frame = pl.DataFrame(
+        {
+            "image_id": list(ids),
+            "month": [month] * len(ids),
+            "x": places[:, 0],
+            "y": places[:, 1],
+            "version": [model_table["version"][0]] * len(ids),
+        }
+    )
+    return tables.conform("projection", frame)
+
+
+def _reduce(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    centred = np.asarray(x, dtype=np.float64) - arrays["pca_mean"]
+    return np.ascontiguousarray(centred @ arrays["pca_components"].T.astype(np.float64), dtype=np.float32)

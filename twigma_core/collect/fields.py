@@ -1,0 +1,124 @@
+"""Reading the objects of X's API v2, in either spelling of its fields, whatever they hold.
+
+X's newer descriptions say post where the older say tweet (`note_post`, `repost_count`, `post_count`):
+this is the one place that knows. Nothing here raises on a wrong type or a missing field: a reader returns
+None, and the caller counts it. Building tables from the objects belongs to `parse`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+_ID = re.compile(r"[0-9]{1,20}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# Ids from November 2010 on are "snowflakes": the milliseconds since this moment stand above bit 22.
+_SNOWFLAKE_EPOCH = datetime(2010, 11, 4, 1, 42, 54, 657000, tzinfo=UTC)
+_FIRST_SNOWFLAKE = 29_700_859_247
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """Return a JSON object as it is, anything else as an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: Any) -> list[Any]:
+    """Return a JSON array as it is, anything else as an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def first(obj: dict[str, Any], *names: str) -> Any:
+    """Return the value of the first of `names` that the object has and is not null."""
+    return next((obj[name] for name in names if obj.get(name) is not None), None)
+
+
+def identifier(value: Any) -> str | None:
+    """Return an id as text; None for what is not one to twenty decimal digits."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**20:
+        return str(value)
+    return value if isinstance(value, str) and _ID.fullmatch(value) else None
+
+
+def count(value: Any) -> int | None:
+    """Return a count that fits 64 bits; None for anything else."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and 0 <= value < 2**63 else None
+
+
+def text(value: Any) -> str | None:
+    """Return text that UTF-8 can hold: half surrogate pairs, which JSON allows, become U+FFFD."""
+    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else None
+
+
+def moment(value: Any) -> datetime | None:
+    """Return an ISO 8601 time as UTC (a bare one is UTC already); None for anything else."""
+    if not isinstance(value, str) or len(value) > 40:
+        return None
+    try:
+        when = datetime.fromisoformat(value)
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def snowflake_time(post_id: str) -> datetime | None:
+    """Return when a post id was given out, to the millisecond; None for ids before November 2010."""
+    number = int(post_id)
+    if number < _FIRST_SNOWFLAKE:
+        return None
+    return _SNOWFLAKE_EPOCH + timedelta(milliseconds=number >> 22)
+
+
+def month_of(when: datetime) -> str:
+    """Return the month of a UTC time as text such as "2021-01"."""
+    return f"{when.year:04d}-{when.month:02d}"
+
+
+def is_post(value: Any) -> bool:
+    """Say whether a value is a post: an object with an id and a text (users, lists, counts have none)."""
+    return isinstance(value, dict) and "id" in value and ("text" in value or "note_tweet" in value)
+
+
+def data(body: dict[str, Any]) -> list[Any]:
+    """Return what a reply is about: its `data`, one object or many, or the reply if it is a bare post."""
+    value = body.get("data")
+    if isinstance(value, dict):
+        return [value]
+    return [body] if value is None and is_post(body) else items(value)
+
+
+def posts(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the posts that a reply is about; those it merely refers to stand in its `includes`."""
+    return (value for value in data(body) if is_post(value))
+
+
+def kind(value: Any) -> str:
+    """Name what stands where a post was expected."""
+    if not isinstance(value, dict):
+        return "not an object"
+    if "username" in value:
+        return "a user"
+    if "start" in value and "end" in value:
+        return "a count"
+    return "an object without id and text"
+
+
+def post_time(post: dict[str, Any]) -> datetime | None:
+    """Return when a post was posted: as stated, else by its id; None where neither tells."""
+    stated = moment(post.get("created_at"))
+    post_id = identifier(post.get("id"))
+    return stated or (snowflake_time(post_id) if post_id else None)
+
+
+def post_ids(body: dict[str, Any]) -> list[str]:
+    """Return the ids of a reply's posts that have a usable one."""
+    found = (identifier(post.get("id")) for post in posts(body))
+    return [post_id for post_id in found if post_id]
+
+
+def next_token(body: dict[str, Any]) -> str | None:
+    """Return the token of the page after this one; None on the last."""
+    token = mapping(body.get("meta")).get("next_token")
+    return token if isinstance(token, str) and token else None

@@ -1,0 +1,169 @@
+"""The NSFW score of a picture from its CLIP embedding (paper, section 3 and reference [4]).
+
+What belongs here: LAION's CLIP-based detector, a small dense network, for any CLIP it was trained on. What
+does not: the embeddings (``clip``) and any decision about a threshold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twigma_core.models import weights
+
+_BLOCK = 1024
+_TOLERANCE = 1e-3
+# What LAION's detector was trained on; their files do not say so themselves.
+_CLIP_OF = {"nsfw_vit_l_14": "ViT-L-14/openai", "nsfw_vit_b_32": "ViT-B-32/openai"}
+
+
+class NsfwScorer:
+    """LAION's detector: normalise by mean and variance, dense layers with ReLU, sigmoid.
+
+    The network is read off the tensors: ``norm.mean``, ``norm.variance`` (dim,), and ``linear_i.weight``
+    (out, in), ``linear_i.bias`` for i = 1, 2, ..., the last with one output.
+
+    Args:
+        weights_name: ``sample`` (trained on the shipped CLIP), a safetensors file, or a known name
+            (``nsfw_vit_l_14``, ``nsfw_vit_b_32``) below the folder that ``TWIGMA_WEIGHTS`` names.
+
+    Attributes:
+        name: name of the model, for the tables.
+        weights_sha256: sha256 of the weights file.
+        dim: width of the embeddings it takes.
+        clip_model: the CLIP whose embeddings it takes, where known.
+        clip_sha256: sha256 of that CLIP's weights, where the file says so.
+
+    Raises:
+        WeightsNotFound: where there is no such file; the message names the cure.
+        ValueError: for a file that holds something else, or a known name with other contents.
+    """
+
+    def __init__(self, weights_name: str | Path = weights.SAMPLE) -> None:
+        path = _file_of(str(weights_name))
+        self.weights_sha256 = weights.sha256_of(path)
+        pin = weights.pin_of(self.weights_sha256)
+        expected = weights.PINNED.get(str(weights_name))
+        if expected is not None and expected != pin:
+            raise ValueError(
+                f"NSFW head {weights_name}: {path} has sha256 {self.weights_sha256}, not {expected.sha256}; fetch "
+                f"it again from {expected.source}, or give its path to use it all the same"
+            )
+        if weights_name == weights.SAMPLE:
+            self.name = "sample-nsfw"
+        else:
+            self.name = pin.name if pin else path.stem
+        tensors, metadata = _read(path)
+        self._mean, self._scale, self._layers = _network(tensors, path)
+        self.dim = int(self._mean.shape[0])
+        self.clip_model = metadata.get("clip_model") or _CLIP_OF.get(self.name)
+        self.clip_sha256 = metadata.get("clip_sha256")
+
+    def score(self, embeddings: NDArray[Any], clip_sha256: str | None = None) -> NDArray[np.float32]:
+        """Score embeddings: 0 safe, 1 not safe.
+
+        Args:
+            embeddings: (n, dim), each row of length 1 to within 1e-3. (Rows ten times as long would score
+                0.63 on average where unit rows score 0.009, with no other sign that something is wrong.)
+            clip_sha256: sha256 of the CLIP that made them, where known; compared with the one that the head
+                was trained on, where the file says so.
+
+        Returns:
+            (n,) float32 in [0, 1].
+
+        Raises:
+            ValueError: for rows of the wrong width or length, or of another CLIP.
+        """
+        x = np.asarray(embeddings)
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(
+                f"{self.name}: takes (n, {self.dim}) embeddings of {self.clip_model or 'its CLIP'}, not an array "
+                f"of shape {x.shape}; embed with that CLIP, or choose the head of the CLIP in use"
+            )
+        if clip_sha256 and self.clip_sha256 and clip_sha256 != self.clip_sha256:
+            raise ValueError(
+                f"{self.name}: trained on embeddings of {self.clip_model} with weights {self.clip_sha256[:12]}, "
+                f"these are of {clip_sha256[:12]}; the scores would mean nothing. Choose the head of the CLIP in use"
+            )
+        x = x.astype(np.float32, copy=False)
+        length = np.linalg.norm(x, axis=1)
+        # Written so that a NaN counts as wrong.
+        wrong = np.flatnonzero(~(np.abs(length - 1) <= _TOLERANCE))
+        if wrong.size:
+            raise ValueError(
+                f"{self.name}: {wrong.size} of {len(x)} rows are not of length 1 (row {wrong[0]} has "
+                f"{length[wrong[0]]:.4g}); l2-normalise the embeddings first"
+            )
+        out = np.empty(len(x), np.float32)
+        for start in range(0, len(x), _BLOCK):
+            rows = x[start : start + _BLOCK]
+            # One block shape, so that a score does not depend on how many others are scored with it.
+            block = np.zeros((_BLOCK, self.dim), np.float32)
+            block[: len(rows)] = rows
+            out[start : start + len(rows)] = self._forward(block)[: len(rows)]
+        return out
+
+    def _forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        h = (x - self._mean) / self._scale
+        for k, (weight, bias) in enumerate(self._layers):
+            h = h @ weight.T + bias
+            if k < len(self._layers) - 1:
+                h = np.maximum(h, 0)
+        from scipy.special import expit
+
+        return expit(h[:, 0])
+
+
+def _file_of(name: str) -> Path:
+    if name == weights.SAMPLE:
+        return weights.sample_weights("nsfw")
+    path = weights.local_weights(name)
+    if path is None or not path.is_file():
+        raise weights.WeightsNotFound(
+            f"NSFW head {name!r}: no such file; " + weights.cure(name, "the safetensors file")
+        )
+    return path
+
+
+def _read(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            # A safetensors file without metadata gives None.
+            metadata = dict(file.metadata() or {})
+            return {key: file.get_tensor(key).astype(np.float32) for key in file.keys()}, metadata  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"NSFW head: {path} is not a safetensors file ({error}); fetch or train it again"
+        ) from error
+
+
+def _network(
+    tensors: dict[str, NDArray[np.float32]], path: Path
+) -> tuple[NDArray[np.float32], NDArray[np.float32], list[tuple[NDArray[np.float32], NDArray[np.float32]]]]:
+    """Mean, standard deviation and layers; checks that each layer's width fits the one before."""
+    layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+    try:
+        mean, variance = tensors["norm.mean"], tensors["norm.variance"]
+        width = mean.shape[0]
+        while f"linear_{len(layers) + 1}.weight" in tensors:
+            weight, bias = (tensors[f"linear_{len(layers) + 1}.{part}"] for part in ("weight", "bias"))
+            if weight.shape != (bias.shape[0], width):
+                raise ValueError(
+                    f"layer {len(layers) + 1} is {weight.shape}, wanted {(bias.shape[0], width)}"
+                )
+            layers.append((weight, bias))
+            width = bias.shape[0]
+        if not layers or width != 1:
+            raise ValueError("the last layer must have one output")
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"NSFW head: {path} is not one ({error}); it needs norm.mean, norm.variance, linear_1.weight, "
+            "linear_1.bias, ... down to one output"
+        ) from error
+    # As Keras' Normalization: the deviation is kept from zero.
+    return mean, np.maximum(np.sqrt(variance), np.float32(1e-7)), layers

@@ -1,0 +1,93 @@
+"""How far apart the sources are and how variable each is (paper, Section 4.1), from mergeable summaries."""
+
+from __future__ import annotations
+
+import dagster as dg
+import polars as pl
+
+from twigma_core.analysis import codebook as quantizer
+from twigma_core.analysis import divergence, prompts, variation
+from twigma_core.analysis.summary import EmbeddingSummary, add_up
+from twigma_core.lake import ArrayTable
+from twigma_dagster.declare import table
+from twigma_dagster.settings import load_settings
+
+GROUP = "comparison"
+
+
+@table("codebook", group=GROUP, kinds=("faiss",))
+def codebook(
+    dataset: pl.LazyFrame, embeddings: ArrayTable, reference_embeddings: dict[str, ArrayTable]
+) -> ArrayTable:
+    """k-means cells over equal numbers of each source, of several sizes; frozen until materialized anew."""
+    ids = dataset.select("image_id").collect()["image_id"]
+    sources = {"twigma": embeddings.take(ids).vectors} | {
+        corpus: stored.vectors for corpus, stored in reference_embeddings.items()
+    }
+    book, table = quantizer.fit_codebook(sources, seed=load_settings().seed)
+    return ArrayTable(table, book.to_arrays())
+
+
+def _read(stored: dict[str, ArrayTable]) -> dict[str, EmbeddingSummary]:
+    return {key: EmbeddingSummary.from_arrays(dict(value.arrays)) for key, value in stored.items()}
+
+
+def _sources(
+    summaries: dict[str, ArrayTable], reference_summaries: dict[str, ArrayTable]
+) -> dict[str, EmbeddingSummary]:
+    return {"twigma": add_up(_read(summaries).values()), **_read(reference_summaries)}
+
+
+@table("divergences", group=GROUP)
+def divergences(
+    context: dg.AssetExecutionContext, summaries: ArrayTable, reference_summaries: dict[str, ArrayTable]
+) -> pl.DataFrame:
+    """Each month against each corpus, from their summaries alone."""
+    month = EmbeddingSummary.from_arrays(dict(summaries.arrays))
+    return divergence.month_divergences(context.partition_key, month, _read(reference_summaries))
+
+
+@table("divergence_matrix", group=GROUP)
+def divergence_matrix(
+    summaries: dict[str, ArrayTable], reference_summaries: dict[str, ArrayTable]
+) -> pl.DataFrame:
+    """Every source against every other (Figure 2c), over the sum of all months."""
+    return divergence.divergence_table(_sources(summaries, reference_summaries))
+
+
+@table("variation_metrics", group=GROUP)
+def variation_metrics(context: dg.AssetExecutionContext, summaries: ArrayTable) -> pl.DataFrame:
+    """The paper's four metrics of the month, from its summary alone."""
+    return variation.variation_metrics(
+        EmbeddingSummary.from_arrays(dict(summaries.arrays)), context.partition_key
+    )
+
+
+@table("variation_table", "pair_distances", group=GROUP)
+def variation_table(
+    summaries: dict[str, ArrayTable],
+    reference_summaries: dict[str, ArrayTable],
+    reference_embeddings: dict[str, ArrayTable],
+    text_embeddings: dict[str, ArrayTable],
+) -> dict[str, pl.DataFrame]:
+    """Each source, and pairs of one artist or one prompt (Figures 3a and 3b)."""
+    sources = _sources(summaries, reference_summaries)
+    groups = variation.groups_of(reference_embeddings)
+    return {
+        "variation_table": variation.variation_table(sources, groups),
+        "pair_distances": variation.pair_distances(sources, groups, text_embeddings),
+    }
+
+
+@table("prompt_variation", group=GROUP)
+def prompt_variation(
+    reference_images: pl.LazyFrame, reference_embeddings: dict[str, ArrayTable]
+) -> pl.DataFrame:
+    """Distance within a prompt against its length, with Kendall's tau (Figure 3c)."""
+    return prompts.prompt_variation(reference_images.collect(), reference_embeddings)
+
+
+@table("text_variation", group=GROUP)
+def text_variation(text_embeddings: dict[str, ArrayTable]) -> pl.DataFrame:
+    """Each text source, matched in words to the prompts (Figure 3d)."""
+    return prompts.text_variation(text_embeddings)

@@ -1,0 +1,47 @@
+"""The picture table that all analysis reads, and the mergeable summary of each month's vectors."""
+
+from __future__ import annotations
+
+import dagster as dg
+import polars as pl
+
+from twigma_core.analysis.codebook import Codebook
+from twigma_core.analysis.summary import EmbeddingSummary, summary_row
+from twigma_core.dataset import build_dataset
+from twigma_core.lake import ArrayTable
+from twigma_dagster.declare import Metadata, table
+
+GROUP = "dataset"
+
+
+@table(
+    "dataset", "drops", group=GROUP, earlier_months=("tweet_media", "images", "embeddings")
+)
+def dataset(
+    context: dg.AssetExecutionContext,
+    tweets: pl.DataFrame,
+    tweet_media: pl.DataFrame,
+    images: pl.DataFrame,
+    embeddings: ArrayTable,
+    captions: pl.DataFrame,
+    nsfw_scores: pl.DataFrame,
+) -> tuple[dict[str, pl.DataFrame], Metadata]:
+    """Duplicates go by media id, file, pixels, then embedding; the first posting of all months wins."""
+    kept, dropped = build_dataset(
+        context.partition_key, tweets, tweet_media, images, embeddings, captions, nsfw_scores
+    )
+    reasons = dropped.group_by("reason").len().sort("reason").iter_rows(named=True)
+    shown = {f"dropped: {row['reason']}": row["len"] for row in reasons}
+    return {"dataset": kept, "drops": dropped}, {"kept": kept.height, **shown}
+
+
+@table("summaries", group=GROUP)
+def summaries(
+    context: dg.AssetExecutionContext, dataset: pl.DataFrame, embeddings: ArrayTable, codebook: ArrayTable
+) -> ArrayTable:
+    """Count, sum, second moments, codebook histogram and a bottom-k sample: months add up exactly."""
+    ids = dataset["image_id"]
+    summary = EmbeddingSummary.from_embeddings(
+        embeddings.take(ids).vectors, ids.to_list(), Codebook.from_arrays(dict(codebook.arrays))
+    )
+    return ArrayTable(summary_row(summary, month=context.partition_key), summary.to_arrays())

@@ -1,0 +1,62 @@
+"""What the posts' pictures and texts are compared with: three picture corpora and six text sources."""
+
+from __future__ import annotations
+
+import dagster as dg
+import polars as pl
+
+from twigma_core import features
+from twigma_core.analysis.codebook import Codebook
+from twigma_core.analysis.summary import EmbeddingSummary, summary_row
+from twigma_core.lake import ArrayTable
+from twigma_core.references.importer import import_corpus, load_corpus
+from twigma_core.references.texts import read_texts
+from twigma_dagster.declare import Metadata, table
+from twigma_dagster.resources import LakeResource, Models, References
+
+GROUP = "references"
+
+
+@table("reference_images", group=GROUP)
+def reference_images(
+    context: dg.AssetExecutionContext, lake: LakeResource, references: References
+) -> tuple[pl.DataFrame, Metadata]:
+    """Imported from a folder of pictures with its table; one that does not open is counted, not used."""
+    corpus = context.partition_key
+    rows = load_corpus(corpus, references.corpus(corpus), limit=references.limit)
+    ledger = import_corpus(lake.open(), corpus, rows)
+    return ledger, {row["status"]: row["len"] for row in ledger.group_by("status").len().iter_rows(named=True)}
+
+
+@table("reference_embeddings", group=GROUP, gpu=True, kinds=("pytorch",))
+def reference_embeddings(
+    context: dg.AssetExecutionContext, lake: LakeResource, models: Models, reference_images: pl.DataFrame
+) -> ArrayTable:
+    """The same CLIP tower and the same NSFW head as for the posts' pictures."""
+    return features.embed_references(
+        lake.open(), reference_images, models.encoder(), models.scorer(), context.partition_key
+    )
+
+
+@table("reference_summaries", group=GROUP)
+def reference_summaries(
+    context: dg.AssetExecutionContext, reference_embeddings: ArrayTable, codebook: ArrayTable
+) -> ArrayTable:
+    """The corpus's vectors, reduced as a month's are."""
+    ids = reference_embeddings.table["image_id"].to_list()
+    summary = EmbeddingSummary.from_embeddings(
+        reference_embeddings.vectors, ids, Codebook.from_arrays(dict(codebook.arrays))
+    )
+    return ArrayTable(summary_row(summary, corpus=context.partition_key), summary.to_arrays())
+
+
+@table("texts", group=GROUP)
+def texts(context: dg.AssetExecutionContext, references: References) -> pl.DataFrame:
+    """Read from the source's file; links and hashtags are removed (paper, Section 4.1)."""
+    return read_texts(context.partition_key, references.texts_folder())
+
+
+@table("text_embeddings", group=GROUP, gpu=True, kinds=("pytorch",))
+def text_embeddings(models: Models, texts: pl.DataFrame) -> ArrayTable:
+    """CLIP's text tower."""
+    return features.embed_texts(texts, models.encoder())

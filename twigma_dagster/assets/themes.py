@@ -1,0 +1,93 @@
+"""What the pictures show and how that changes: frozen clusters, their words and trends, the map.
+
+The models here are fitted on demand and then frozen, so that labels and places last: a new month is
+assigned, it never moves an old one. Materialize `cluster_model` or `projection_model` to fit anew.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+import polars as pl
+
+from twigma_core.analysis import clusters as kmeans
+from twigma_core.analysis import projection as maps
+from twigma_core.analysis import themes
+from twigma_core.lake import ArrayTable
+from twigma_dagster.declare import Metadata, table
+from twigma_dagster.settings import load_settings
+
+GROUP = "themes"
+
+
+@table("cluster_model", group=GROUP, kinds=("faiss",))
+def cluster_model(dataset: pl.LazyFrame, embeddings: ArrayTable) -> tuple[ArrayTable, Metadata]:
+    """k-means over the vectors of the whole dataset (paper, Section 4.2), the best of several starts."""
+    settings = load_settings()
+    vectors = embeddings.take(dataset.select("image_id").collect()["image_id"]).vectors
+    fit = kmeans.fit_kmeans(vectors, settings.clusters, settings.seed)
+    return ArrayTable(kmeans.cluster_model_table(fit, vectors), {"centroids": fit.centroids}), {
+        "version": fit.version
+    }
+
+
+@table("clusters", group=GROUP)
+def clusters(
+    context: dg.AssetExecutionContext,
+    dataset: pl.DataFrame,
+    embeddings: ArrayTable,
+    cluster_model: ArrayTable,
+) -> pl.DataFrame:
+    """The nearest frozen centroid of each picture."""
+    ids = dataset["image_id"]
+    return kmeans.assign_month(
+        ids.to_list(),
+        embeddings.take(ids).vectors,
+        cluster_model.table,
+        cluster_model.arrays["centroids"],
+        context.partition_key,
+    )
+
+
+@table("cluster_themes", group=GROUP)
+def cluster_themes(dataset: pl.LazyFrame, clusters: pl.DataFrame) -> pl.DataFrame:
+    """Words of the captions by how much commoner they are in the cluster than overall."""
+    captions = dataset.select("image_id", "caption").collect()
+    return themes.cluster_themes(captions, clusters)
+
+
+@table("cluster_trends", group=GROUP, kinds=("statsmodels",))
+def cluster_trends(clusters: pl.DataFrame) -> pl.DataFrame:
+    """Shares with Wilson intervals; slopes from an overdispersed binomial model, Holm over clusters."""
+    return themes.cluster_trends(clusters)
+
+
+@table("projection_model", group=GROUP, kinds=("umap",))
+def projection_model(
+    dataset: pl.LazyFrame, embeddings: ArrayTable, reference_embeddings: dict[str, ArrayTable]
+) -> ArrayTable:
+    """UMAP on equal samples of the dataset and each corpus (paper, Figures 2a and 4a), then frozen."""
+    ids = dataset.select("image_id").collect()["image_id"]
+    sources = {"twigma": (ids.to_list(), embeddings.take(ids).vectors)} | {
+        corpus: (stored.table["image_id"].to_list(), stored.vectors)
+        for corpus, stored in reference_embeddings.items()
+    }
+    table, arrays = maps.fit_projection(sources, seed=load_settings().seed)
+    return ArrayTable(table, arrays)
+
+
+@table("projection", group=GROUP)
+def projection(
+    context: dg.AssetExecutionContext,
+    dataset: pl.DataFrame,
+    embeddings: ArrayTable,
+    projection_model: ArrayTable,
+) -> pl.DataFrame:
+    """The place of each picture on the frozen map."""
+    ids = dataset["image_id"]
+    places = maps.project(dict(projection_model.arrays), embeddings.take(ids).vectors)
+    version = projection_model.table["version"][0]
+    return dataset.select("image_id", "month").with_columns(
+        x=pl.Series(places[:, 0], dtype=pl.Float64),
+        y=pl.Series(places[:, 1], dtype=pl.Float64),
+        version=pl.lit(version),
+    )

@@ -1,0 +1,223 @@
+"""Asset checks: what a careful data engineer would want to know of each table.
+
+A blocking check stops what depends on the table. Each reads what is stored, so it can be run again on its
+own after the fact. What a table must look like alone is its schema in `twigma_core.tables`, checked for
+every table; how tables must fit together is checked here by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from twigma_core.analysis.clusters import drift_share
+from twigma_core.collect.completeness import explain
+from twigma_core.images.shards import read_picture
+from twigma_core.lake import Lake
+from twigma_core.tables import SCHEMAS, conform
+from twigma_dagster.partitions import PARTITIONS
+from twigma_dagster.resources import LakeResource
+
+Verdict = tuple[bool, str]
+MAX_DRIFT = 0.05
+
+
+def check(
+    name: str, asset: str, blocking: bool = True
+) -> Callable[[Callable[[Lake, str | None], Verdict]], dg.AssetChecksDefinition]:
+    """Make an asset check of a function of the lake and the partition that returns (passed, what was seen)."""
+
+    def declare(function: Callable[[Lake, str | None], Verdict]) -> dg.AssetChecksDefinition:
+        @dg.asset_check(
+            asset=asset,
+            name=name,
+            description=function.__doc__,
+            blocking=blocking,
+            partitions_def=PARTITIONS.get(asset),
+        )
+        def run_check(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> dg.AssetCheckResult:
+            partition = context.partition_key if asset in PARTITIONS else None
+            passed, seen = function(lake.open(), partition)
+            severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
+            return dg.AssetCheckResult(passed=passed, severity=severity, metadata={"seen": seen})
+
+        return run_check
+
+    return declare
+
+
+def fits_schema(asset: str) -> dg.AssetChecksDefinition:
+    """Return the check that a stored table has its columns, types, ranges and unique keys."""
+
+    def stored_fits(lake: Lake, partition: str | None) -> Verdict:
+        frame = lake.read(asset, partition)
+        try:
+            conform(asset, frame)
+        except Exception as error:
+            return False, str(error)
+        for column in ("month", "corpus"):
+            if partition and column in frame.columns and asset in PARTITIONS:
+                strange = frame.filter(pl.col(column) != partition).height
+                if strange:
+                    return False, f"{strange} rows are not of {column} {partition}"
+        return True, f"{frame.height} rows fit"
+
+    stored_fits.__doc__ = "Columns, types and ranges are those of the contract, and keys are unique."
+    return check("schema", asset)(stored_fits)
+
+
+@check("no_orphans", "tweet_media")
+def media_have_posts(lake: Lake, month: str | None) -> Verdict:
+    """Every picture belongs to a post of the month, and every post has the pictures it says."""
+    media, posts = lake.read("tweet_media", month), lake.read("tweets", month)
+    orphans = media.join(posts, on="tweet_id", how="anti").height
+    counted = int(posts["media_count"].sum())
+    return not orphans and counted == media.height, f"{orphans} orphans; {media.height} of {counted} pictures"
+
+
+@check("complete", "tweet_counts", blocking=False)
+def collection_is_complete(lake: Lake, month: str | None) -> Verdict:
+    """What was collected agrees with what X counts, day by day, within the tolerance."""
+    return explain(lake.read("tweet_counts", month))
+
+
+@check("every_picture_has_a_row", "images")
+def ledger_is_complete(lake: Lake, month: str | None) -> Verdict:
+    """The ledger holds each media id of the month once."""
+    wanted = set(lake.read("tweet_media", month)["image_id"])
+    have = lake.read("images", month)["image_id"].to_list()
+    missing = len(wanted - set(have))
+    return not missing and len(have) == len(set(have)), f"{missing} missing of {len(wanted)}"
+
+
+@check("bytes_as_recorded", "images")
+def stored_bytes_match(lake: Lake, month: str | None) -> Verdict:
+    """A sample of twenty pictures, read from their shards, has the recorded sha256."""
+    return _bytes_match(lake, lake.read("images", month))
+
+
+@check("bytes_as_recorded", "reference_images")
+def reference_bytes_match(lake: Lake, corpus: str | None) -> Verdict:
+    """A sample of twenty pictures, read from their shards, has the recorded sha256."""
+    return _bytes_match(lake, lake.read("reference_images", corpus))
+
+
+def _bytes_match(lake: Lake, ledger: pl.DataFrame) -> Verdict:
+    kept = ledger.filter(pl.col("status") == "ok")
+    sample = kept.sample(min(20, kept.height), seed=0)
+    wrong = [
+        row["image_id"]
+        for row in sample.iter_rows(named=True)
+        if hashlib.sha256(read_picture(lake, row["shard"], row["offset"], row["bytes"])).hexdigest()
+        != row["sha256"]
+    ]
+    return not wrong, f"{sample.height} of {kept.height} read; wrong: {wrong[:5] or 'none'}"
+
+
+@check("unit_norms", "embeddings")
+def vectors_are_normalised(lake: Lake, month: str | None) -> Verdict:
+    """One finite vector of length 1 for each picture that opened."""
+    wanted = lake.read("images", month).filter(pl.col("status") == "ok").height
+    return _unit_norms(lake, "embeddings", month, wanted)
+
+
+@check("unit_norms", "reference_embeddings")
+def reference_vectors_are_normalised(lake: Lake, corpus: str | None) -> Verdict:
+    """One finite vector of length 1 for each picture that opened."""
+    wanted = lake.read("reference_images", corpus).filter(pl.col("status") == "ok").height
+    return _unit_norms(lake, "reference_embeddings", corpus, wanted)
+
+
+@check("unit_norms", "text_embeddings")
+def text_vectors_are_normalised(lake: Lake, source: str | None) -> Verdict:
+    """One finite vector of length 1 for each text."""
+    return _unit_norms(lake, "text_embeddings", source, lake.read("texts", source).height)
+
+
+def _unit_norms(lake: Lake, name: str, partition: str | None, wanted: int) -> Verdict:
+    stored = lake.read_arrays(name, partition)
+    norms = np.linalg.norm(np.asarray(stored.vectors, dtype=np.float64), axis=1)
+    far = float(np.abs(norms - 1).max()) if len(norms) else 0.0
+    passed = len(norms) == stored.table.height == wanted and bool(np.isfinite(norms).all()) and far < 1e-3
+    return passed, f"{len(norms)} vectors for {wanted} rows; largest |norm - 1| {far:.1e}"
+
+
+@check("covers_pictures", "captions")
+def every_picture_has_a_caption(lake: Lake, month: str | None) -> Verdict:
+    """Each picture that opened has a caption that is not empty."""
+    pictures = lake.read("images", month).filter(pl.col("status") == "ok")
+    written = lake.read("captions", month).filter(pl.col("caption").str.strip_chars() != "")
+    missing = pictures.join(written, on="image_id", how="anti").height
+    return not missing, f"{missing} of {pictures.height} without a caption"
+
+
+@check("covers_pictures", "nsfw_scores")
+def every_picture_has_a_score(lake: Lake, month: str | None) -> Verdict:
+    """Each vector of the month has a score."""
+    vectors, scores = lake.read("embeddings", month), lake.read("nsfw_scores", month)
+    missing = vectors.join(scores, on="image_id", how="anti").height
+    return not missing, f"{missing} of {vectors.height} without a score"
+
+
+@check("all_accounted_for", "drops")
+def every_posted_picture_is_accounted_for(lake: Lake, month: str | None) -> Verdict:
+    """Each picture of each post is in the dataset or among the drops, exactly once."""
+    posted = lake.read("tweet_media", month).select("tweet_id", "image_id")
+    kept = lake.read("dataset", month).select("tweet_id", "image_id")
+    dropped = lake.read("drops", month).select("tweet_id", "image_id")
+    found = pl.concat([kept, dropped])
+    lost = posted.join(found, on=["tweet_id", "image_id"], how="anti").height
+    passed = not lost and found.height == posted.height and not found.is_duplicated().any()
+    return passed, f"{posted.height} posted = {kept.height} kept + {dropped.height} dropped; {lost} lost"
+
+
+@check("first_posting_wins", "dataset")
+def no_picture_is_in_two_months(lake: Lake, month: str | None) -> Verdict:
+    """No picture of the month is in another month's dataset, by media id or by file."""
+    ours = lake.read("dataset", month).select("image_id", "sha256")
+    others = lake.scan("dataset").filter(pl.col("month") != month).select("image_id", "sha256").collect()
+    same_id = ours.join(others, on="image_id", how="semi").height
+    same_file = ours.join(others, on="sha256", how="semi").height
+    return not same_id and not same_file, f"{same_id} by media id, {same_file} by file"
+
+
+@check("counts_the_dataset", "summaries")
+def summary_counts_the_dataset(lake: Lake, month: str | None) -> Verdict:
+    """The summary is of as many pictures as the dataset has."""
+    counted, rows = int(lake.read("summaries", month)["count"][0]), lake.read("dataset", month).height
+    return counted == rows, f"{counted} summarised, {rows} in the dataset"
+
+
+@check("covers_dataset", "clusters")
+def every_picture_has_a_cluster(lake: Lake, month: str | None) -> Verdict:
+    """Each picture of the dataset has a cluster of the frozen model in force."""
+    pictures, labels = lake.read("dataset", month), lake.read("clusters", month)
+    missing = pictures.join(labels, on="image_id", how="anti").height
+    versions = set(labels["version"]) - set(lake.read("cluster_model")["version"])
+    return not missing and not versions, f"{missing} of {pictures.height} missing; other versions: {versions or 'none'}"
+
+
+@check("no_drift", "clusters", blocking=False)
+def clusters_still_fit(lake: Lake, month: str | None) -> Verdict:
+    """Few pictures are farther from their centroid than the 99th percentile at the fit."""
+    labels = lake.read("clusters", month).join(lake.read("cluster_model"), on="cluster")
+    if labels.is_empty():
+        return True, "no pictures"
+    share = drift_share(labels["distance"].to_numpy(), labels["cluster"].to_numpy(), labels["radius_p99"].to_numpy())
+    return share <= MAX_DRIFT, f"{share:.1%} are farther; limit {MAX_DRIFT:.0%}"
+
+
+@check("finite", "divergence_matrix")
+def divergences_are_sane(lake: Lake, _: str | None) -> Verdict:
+    """KL and Jensen-Shannon divergences are finite and not negative, and 0 of a source from itself."""
+    table = lake.read("divergence_matrix").filter(pl.col("measure").is_in(["kl", "js"]))
+    bad = table.filter(~pl.col("value").is_finite() | (pl.col("value") < 0)).height
+    itself = table.filter((pl.col("source_p") == pl.col("source_q")) & (pl.col("value").abs() > 1e-9)).height
+    return not bad and not itself, f"{bad} of {table.height} not sane; {itself} sources differ from themselves"
+
+
+SCHEMA_CHECKS = [fits_schema(name) for name in SCHEMAS]

@@ -1,0 +1,234 @@
+"""How an asset is declared here: what all assets share, said once.
+
+`@table` makes an asset of a function that returns the table of the same name. The function stays thin: it
+reads its inputs, calls one function of `twigma_core`, returns a frame. Schema, owners, kinds, previews,
+row counts, models, upstream data versions and the data version from content are added here.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from twigma_core import __version__
+from twigma_core.lake import ArrayTable, Lake, data_version
+from twigma_core.provenance import Provenance, Upstream
+from twigma_core.tables import SCHEMAS, conform
+from twigma_dagster.io import Frame, LakeIO, Made, existing
+from twigma_dagster.partitions import EVERY, ONE_MONTH_A_RUN, PARTITIONS, UP_TO_THIS_MONTH
+
+OWNERS = ["team:twigma"]
+GPU = {"twigma/compute": "gpu"}
+GPU_POOL = "gpu"
+Metadata = Mapping[str, Any]
+
+
+def table(
+    *names: str,
+    group: str,
+    earlier_months: tuple[str, ...] = (),
+    gpu: bool = False,
+    kinds: tuple[str, ...] = (),
+    pool: str | None = None,
+    retry: dg.RetryPolicy | None = None,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Make an asset of a function that returns the tables `names`.
+
+    The function returns a frame or `ArrayTable` (a dict of them for several names), or a pair of that
+    and metadata to show. A parameter named as an asset is an input; its annotation says in what form.
+
+    Args:
+        names: tables of `twigma_core.tables` that the function returns.
+        group: group in the UI.
+        earlier_months: inputs of which all months up to this one are read.
+        gpu: the step runs on the GPU lane.
+        kinds: technologies that the UI shows.
+        pool: concurrency pool, e.g. for X's API.
+        retry: what to do when the step fails.
+    """
+
+    def declare(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        inputs = [name for name in inspect.signature(function).parameters if name in SCHEMAS]
+        cut = PARTITIONS.get(names[0])
+        common: dict[str, Any] = {
+            "partitions_def": cut,
+            "ins": {name: _input(name, cut, name in earlier_months) for name in inputs},
+            "group_name": group,
+            "op_tags": GPU if gpu else None,
+            "pool": GPU_POOL if gpu else pool,
+            "retry_policy": retry,
+            "backfill_policy": ONE_MONTH_A_RUN if cut else None,
+        }
+        described = {
+            name: {
+                "description": describe(name, function),
+                "metadata": {"dagster/column_schema": column_schema(name)},
+                "owners": OWNERS,
+                "kinds": {"parquet", "polars", *kinds},
+                "io_manager_key": "lake_io",
+                "code_version": __version__,
+            }
+            for name in names
+        }
+        body = _body(function, names, inputs)
+        if len(names) == 1:
+            return dg.asset(name=names[0], **described[names[0]], **common)(body)
+        outs = {name: dg.AssetOut(**described[name]) for name in names}
+        return dg.multi_asset(name="_and_".join(names), outs=outs, **common)(body)
+
+    return declare
+
+
+def _input(name: str, cut: dg.PartitionsDefinition | None, earlier: bool) -> dg.AssetIn:
+    if earlier:
+        return dg.AssetIn(partition_mapping=UP_TO_THIS_MONTH)
+    upstream = PARTITIONS.get(name)
+    return dg.AssetIn(partition_mapping=EVERY if upstream and upstream != cut else None)
+
+
+def describe(name: str, function: Callable[..., Any]) -> str:
+    """Return an asset's description: what its table holds, then how it is made."""
+    how = inspect.getdoc(function) or ""
+    return f"{inspect.getdoc(SCHEMAS[name])}\n\n{how}".strip()
+
+
+def column_schema(name: str) -> dg.TableSchema:
+    """Return the columns of a table as the UI shows them."""
+    keys = set(SCHEMAS[name].primary_key())
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column,
+                type=str(spec.dtype),
+                description=spec.description,
+                constraints=dg.TableColumnConstraints(nullable=spec.nullable, unique=keys == {column}),
+            )
+            for column, spec in SCHEMAS[name].columns().items()
+        ]
+    )
+
+
+def _body(function: Callable[..., Any], names: tuple[str, ...], inputs: list[str]) -> Callable[..., Any]:
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def body(context: dg.AssetExecutionContext, **arguments: Any) -> Iterator[dg.MaterializeResult]:
+        lake: Lake = _lake_of(context)
+        if "context" in signature.parameters:
+            arguments["context"] = context
+        result = function(**arguments)
+        value, shown = result if isinstance(result, tuple) else (result, {})
+        values: dict[str, Frame] = value if isinstance(value, dict) else {names[0]: value}
+        upstream = upstream_of(context, lake, inputs)
+        for name in names:
+            yield _materialize(context, lake, name, values[name], upstream, shown)
+
+    parameters = [p for p in signature.parameters.values() if p.name != "context"]
+    first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    # Dagster reads inputs and resources from the signature; the yielded results are typed by the IO manager.
+    vars(body)["__signature__"] = inspect.Signature([first, *parameters])
+    body.__annotations__ = {
+        **{k: v for k, v in inspect.get_annotations(function, eval_str=True).items() if k != "return"},
+        "context": dg.AssetExecutionContext,
+    }
+    return body
+
+
+def _lake_of(context: dg.AssetExecutionContext) -> Lake:
+    io: LakeIO = context.resources.lake_io
+    return io.lake.open()
+
+
+def _materialize(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    name: str,
+    value: Frame,
+    upstream: tuple[Upstream, ...],
+    shown: Metadata,
+) -> dg.MaterializeResult:
+    partition = context.partition_key if context.has_partition_key else None
+    arrays = value.arrays if isinstance(value, ArrayTable) else {}
+    frame = conform(name, value.table if isinstance(value, ArrayTable) else value)
+    version = data_version(name, frame, arrays)
+    models = models_of(lake, upstream) | own_models(frame)
+    record = Provenance(name, partition, context.run_id, models=models, upstream=upstream)
+    return dg.MaterializeResult(
+        asset_key=name,
+        value=Made(ArrayTable(frame, arrays) if arrays else frame, record),
+        data_version=dg.DataVersion(version),
+        metadata={
+            "dagster/row_count": frame.height,
+            "preview": dg.MetadataValue.md(preview(frame)),
+            "made by": dg.MetadataValue.md(made_by(record)),
+            "read": read_in_words(upstream),
+            **shown,
+        },
+    )
+
+
+def upstream_of(context: dg.AssetExecutionContext, lake: Lake, inputs: list[str]) -> tuple[Upstream, ...]:
+    """Return every upstream partition that this step read, with its data version."""
+    found = []
+    for name in inputs:
+        keys: list[str | None] = [None]
+        if name in PARTITIONS:
+            keys = list(context.asset_partition_keys_for_input(name))
+        for key in existing(lake, name, keys):
+            found.append(Upstream(name, key, lake.provenance(name, key).data_version))
+    return tuple(found)
+
+
+def models_of(lake: Lake, upstream: tuple[Upstream, ...]) -> dict[str, str]:
+    """Return the models that the upstream partitions rest on."""
+    models: dict[str, str] = {}
+    for up in upstream:
+        models |= lake.provenance(up.asset, up.partition).models
+    return models
+
+
+def own_models(frame: pl.DataFrame) -> dict[str, str]:
+    """Return the models named in a table's own columns."""
+    if not {"model", "weights_sha256"} <= set(frame.columns):
+        return {}
+    return dict(frame.select("model", "weights_sha256").unique().iter_rows())
+
+
+def preview(frame: pl.DataFrame, rows: int = 5, width: int = 48) -> str:
+    """Return the first rows as a Markdown table."""
+    if frame.is_empty():
+        return "*no rows*"
+
+    def cell(value: Any) -> str:
+        text = f"{value:.4g}" if isinstance(value, float) else str("" if value is None else value)
+        text = " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+        return text if len(text) <= width else text[: width - 1] + "…"
+
+    head = frame.head(rows)
+    lines = [head.columns, ["---"] * head.width, *([cell(v) for v in row] for row in head.iter_rows())]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def made_by(record: Provenance) -> str:
+    """Return the code version and models as Markdown."""
+    models = [f"{name} `sha256:{sha[:12]}`" for name, sha in sorted(record.models.items())]
+    return f"code `{record.code_version}`; models: {', '.join(models) or 'none'}"
+
+
+def read_in_words(upstream: tuple[Upstream, ...]) -> str:
+    """Return which partitions were read, in words: "dataset 2021-01 … 2021-06 (6); codebook"."""
+    parts = []
+    for asset in dict.fromkeys(up.asset for up in upstream):
+        keys = sorted(up.partition for up in upstream if up.asset == asset and up.partition)
+        if not keys:
+            parts.append(asset)
+        elif len(keys) < 3:
+            parts.append(f"{asset} {', '.join(keys)}")
+        else:
+            parts.append(f"{asset} {keys[0]} … {keys[-1]} ({len(keys)})")
+    return "; ".join(parts) or "nothing"

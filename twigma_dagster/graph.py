@@ -1,0 +1,83 @@
+"""Which partitions of the graph are up to date, and in which order to build those that are not.
+
+Up to date is a matter of content: a table or figure carries the data version of every partition it was
+computed from, and is current while those versions are the ones in the lake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import dagster as dg
+
+from twigma_core.figures.files import read_provenance
+from twigma_core.lake import Lake
+from twigma_core.provenance import Provenance
+from twigma_core.tables import SCHEMAS
+from twigma_dagster.partitions import MONTHS
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Assets that one run builds for one partition; None is the whole dataset."""
+
+    assets: tuple[str, ...]
+    partition: str | None
+
+
+def phases(definitions: dg.Definitions) -> list[tuple[str, ...]]:
+    """Return the assets in groups to be built one after the other.
+
+    All assets of a group are partitioned alike, and depend only on one another and on earlier groups.
+    """
+    graph = definitions.resolve_asset_graph()
+    waiting = {key.path[-1]: graph.get(key) for key in graph.toposorted_asset_keys if graph.get(key).is_executable}
+    done: set[str] = set()
+    order: list[tuple[str, ...]] = []
+    while waiting:
+        best: list[str] = []
+        for cut in {node.partitions_def for node in waiting.values()}:
+            ready: list[str] = []
+            for name, node in waiting.items():
+                parents = {key.path[-1] for key in node.parent_keys}
+                if node.partitions_def == cut and parents <= done | set(ready):
+                    ready.append(name)
+            best = max(best, ready, key=len)
+        order.append(tuple(best))
+        done |= set(best)
+        for name in best:
+            del waiting[name]
+    return order
+
+
+def record(lake: Lake, name: str, partition: str | None) -> Provenance | None:
+    """Return the record that an asset's file in the lake carries; None if there is no such file."""
+    if name in SCHEMAS:
+        return lake.provenance(name, partition) if lake.has(name, partition) else None
+    path = f"figures/{name}.svg" if name.startswith("figure_") else f"pages/{name}.json"
+    return read_provenance(lake.read_bytes(path)) if lake.path(path).exists() else None
+
+
+def is_current(lake: Lake, name: str, partition: str | None) -> bool:
+    """Say whether an asset's partition is in the lake and was computed from what is there now."""
+    made = record(lake, name, partition)
+    if made is None:
+        return False
+    for up in made.upstream:
+        source = record(lake, up.asset, up.partition)
+        if source is None or source.data_version != up.data_version:
+            return False
+    return True
+
+
+def batches(definitions: dg.Definitions, months: list[str]) -> Iterator[Batch]:
+    """Yield the runs that build the whole graph for these months, in order."""
+    graph = definitions.resolve_asset_graph()
+    for assets in phases(definitions):
+        cut = graph.get(dg.AssetKey(assets[0])).partitions_def
+        if cut is None:
+            yield Batch(assets, None)
+            continue
+        for key in months if cut == MONTHS else cut.get_partition_keys():
+            yield Batch(assets, key)

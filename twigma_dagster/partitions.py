@@ -1,0 +1,41 @@
+"""How the graph is cut: months of posts, reference corpora, text sources. Nothing else belongs here."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from twigma_core.tables import CORPORA, TEXT_SOURCES
+from twigma_dagster.settings import load_settings
+
+MONTHS = dg.MonthlyPartitionsDefinition(start_date=load_settings().first_month, fmt="%Y-%m")
+REFERENCE_CORPORA = dg.StaticPartitionsDefinition(list(CORPORA))
+SOURCES_OF_TEXT = dg.StaticPartitionsDefinition(list(TEXT_SOURCES))
+
+UP_TO_THIS_MONTH = dg.TimeWindowPartitionMapping(
+    start_offset=-12_000, allow_nonexistent_upstream_partitions=True
+)
+"""This month and all before it: a duplicate is dropped in favour of its first posting."""
+
+EVERY = dg.AllPartitionMapping()
+"""All partitions that exist."""
+
+ONE_MONTH_A_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
+"""A backfill starts one run a month.
+
+A failed month then fails alone, can be retried alone, and has a data version of its own (a run over
+several partitions gives all of them one: Dagster issue 18649); each run keeps its models loaded.
+"""
+
+_MONTHLY = (
+    *("raw_tweets", "tweets", "tweet_media", "tweet_counts", "images", "embeddings", "captions"),
+    *("nsfw_scores", "dataset", "drops", "summaries", "clusters", "projection", "divergences"),
+    *("variation_metrics", "neighbors"),
+)
+_BY_CORPUS = ("reference_images", "reference_embeddings", "reference_summaries")
+_BY_TEXT_SOURCE = ("texts", "text_embeddings")
+PARTITIONS: dict[str, dg.PartitionsDefinition] = {
+    **dict.fromkeys(_MONTHLY, MONTHS),
+    **dict.fromkeys(_BY_CORPUS, REFERENCE_CORPORA),
+    **dict.fromkeys(_BY_TEXT_SOURCE, SOURCES_OF_TEXT),
+}
+"""How each partitioned table is cut; a table that is not here covers the whole dataset."""

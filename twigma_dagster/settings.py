@@ -1,0 +1,158 @@
+"""Every setting of the platform, in one place: environment variables, their defaults and what they mean.
+
+`Settings()` reads the environment; docs/settings.md is generated from the descriptions here
+(`twigma settings --markdown`). Secrets are read here too and are never part of Dagster's configuration.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "TWIGMA_"
+
+
+class SettingsError(ValueError):
+    """A setting is missing, unknown or wrong; the message names it and the cure."""
+
+
+class Settings(BaseSettings):
+    """Settings, each an environment variable named TWIGMA_ and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, populate_by_name=True)
+
+    home: Path = Field(Path(".twigma"), description="Folder of everything that the platform writes")
+    lake: str = Field("", description="Root of the lake: a folder or s3://bucket/prefix; empty is HOME/lake")
+    source: Literal["sample", "x", "archive"] = Field(
+        "sample", description="Where posts come from: the shipped sample world, X's API, or an archive"
+    )
+    bearer_token: SecretStr | None = Field(
+        None, validation_alias="X_BEARER_TOKEN", description="Token of X's API, for source=x"
+    )
+    archive: str = Field("", description="Archive of posts for source=archive: a file or folder of API pages")
+    x_api: str = Field("", description="Address to use instead of X's API (a test server); empty is X")
+    media_base: str = Field(
+        "", description="Address to fetch pictures from instead of pbs.twimg.com; empty is X"
+    )
+    references: str = Field(
+        "", description="Folder with one folder of pictures a corpus; empty is the sample's"
+    )
+    texts: str = Field("", description="Folder with one file a text source; empty is REFERENCES/texts")
+    reference_limit: int = Field(100_000, ge=1, description="Most pictures taken of a reference corpus")
+    clip_model: str = Field(
+        "", description="CLIP: a name of open_clip, a folder, or `sample`; empty is ViT-L-14 but for the sample"
+    )
+    clip_weights: str = Field("openai", description="Pretrained tag or file of the CLIP weights")
+    blip_model: str = Field("", description="BLIP: a hub name, a folder, or `sample`; empty as CLIP_MODEL")
+    nsfw_weights: str = Field("", description="NSFW head: a pinned name, a file, or `sample`; empty as CLIP_MODEL")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where models run")
+    first_month: str = Field("2021-01", description="First month of the dataset, as YYYY-MM")
+    clusters: int = Field(10, ge=2, description="Clusters of the theme model")
+    seed: int = Field(0, ge=0, description="Seed of every random choice")
+    executor: Literal["in_process", "multiprocess"] = Field(
+        "in_process", description="How the steps of a run execute; see docs/architecture.md"
+    )
+    release_profile: Literal["ids_strict", "paper_compat"] = Field(
+        "ids_strict", description="Columns that a release holds"
+    )
+    port: int = Field(3000, ge=1, le=65535, description="Port of the UI on loopback")
+
+    @field_validator("first_month")
+    @classmethod
+    def _is_month(cls, value: str) -> str:
+        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", value):
+            raise ValueError(f"{value!r} is not a month; write it as 2021-01")
+        return value
+
+    @field_validator("x_api", "media_base")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value and not re.match(r"https?://", value):
+            raise ValueError(f"{value!r} is not an address; write it as http://127.0.0.1:8000")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _source_has_what_it_needs(self) -> Settings:
+        if self.source == "archive" and not self.archive:
+            raise ValueError("source=archive needs TWIGMA_ARCHIVE: the file or folder to read posts from")
+        return self
+
+    @property
+    def lake_root(self) -> str:
+        """Root of the lake, absolute where it is a folder."""
+        if "://" in self.lake:
+            return self.lake
+        return str(Path(self.lake or self.home / "lake").resolve())
+
+    @property
+    def sample(self) -> bool:
+        """Whether the data are the synthetic sample, which every figure then says."""
+        return self.source == "sample"
+
+    @property
+    def clip(self) -> str:
+        """CLIP model in force."""
+        return self.clip_model or ("sample" if self.sample else "ViT-L-14")
+
+    @property
+    def blip(self) -> str:
+        """BLIP model in force."""
+        return self.blip_model or ("sample" if self.sample else "Salesforce/blip-image-captioning-large")
+
+    @property
+    def nsfw(self) -> str:
+        """NSFW head in force."""
+        return self.nsfw_weights or ("sample" if self.clip == "sample" else "laion-clip-vit-l-14")
+
+    def token(self) -> str:
+        """Return the bearer token of X's API.
+
+        Raises:
+            SettingsError: it is not set.
+        """
+        if self.bearer_token is None or not self.bearer_token.get_secret_value().strip():
+            raise SettingsError("no X bearer token; set X_BEARER_TOKEN or choose TWIGMA_SOURCE=archive")
+        return self.bearer_token.get_secret_value()
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    alias = Settings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else PREFIX + name.upper()
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: a value is wrong, or a TWIGMA_ variable is unknown (often a slip of the pen).
+    """
+    known = {variable(name) for name in Settings.model_fields} | {"TWIGMA_SHARED"}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see `twigma settings`"
+            raise SettingsError(f"{name} is not a setting; {hint}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            place = str(problem["loc"][0]) if problem["loc"] else ""
+            name = variable(place) if place in Settings.model_fields else place
+            lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": "))
+        raise SettingsError("; ".join(lines)) from None
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """Return (variable, default, meaning) of each setting."""
+    return [
+        (variable(name), "" if field.default is None else str(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
