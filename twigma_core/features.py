@@ -6,7 +6,6 @@ models themselves live in `twigma_core.models`.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -94,20 +93,3 @@ def score_pictures(embeddings: ArrayTable, scorer: NsfwScorer) -> pl.DataFrame:
         model=pl.lit(scorer.name),
         weights_sha256=pl.lit(scorer.weights_sha256),
     )
-
-
-def thumbnail(lake: Lake, row: dict[str, object], pixels: int = 160) -> Image.Image:
-    """Return a small copy of the picture that a ledger's row points to."""
-    from twigma_core.images.shards import read_picture
-
-    data = read_picture(lake, str(row["shard"]), int(str(row["offset"])), int(str(row["bytes"])))
-    image = open_picture(data)
-    image.thumbnail((pixels, pixels))
-    return image
-
-
-def as_png(image: Image.Image) -> bytes:
-    """Return a picture as PNG bytes."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()

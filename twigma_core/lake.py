@@ -286,9 +286,14 @@ def data_version(name: str, frame: pl.DataFrame, arrays: Mapping[str, np.ndarray
 
     Columns that only tell when a run happened do not count (`tables.content_columns`).
     """
+    return frame_version(frame.select(tables.content_columns(name)), arrays)
+
+
+def frame_version(frame: pl.DataFrame, arrays: Mapping[str, np.ndarray] | None = None) -> str:
+    """Return a hash of all columns of a frame, and of the arrays beside it."""
     digest = xxhash.xxh3_128()
     buffer = io.BytesIO()
-    frame.select(tables.content_columns(name)).rechunk().write_ipc(buffer, compression="uncompressed")
+    frame.rechunk().write_ipc(buffer, compression="uncompressed")
     digest.update(buffer.getbuffer())
     for key in sorted(arrays or {}):
         array = np.ascontiguousarray((arrays or {})[key])

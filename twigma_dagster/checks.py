@@ -29,7 +29,7 @@ MAX_DRIFT = 0.05
 def check(
     name: str, asset: str, blocking: bool = True
 ) -> Callable[[Callable[[Lake, str | None], Verdict]], dg.AssetChecksDefinition]:
-    """Make an asset check of a function of the lake and the partition that returns (passed, what was seen)."""
+    """Make an asset check of a function of the lake and the partition that returns (passed, seen)."""
 
     def declare(function: Callable[[Lake, str | None], Verdict]) -> dg.AssetChecksDefinition:
         @dg.asset_check(
@@ -198,7 +198,10 @@ def every_picture_has_a_cluster(lake: Lake, month: str | None) -> Verdict:
     pictures, labels = lake.read("dataset", month), lake.read("clusters", month)
     missing = pictures.join(labels, on="image_id", how="anti").height
     versions = set(labels["version"]) - set(lake.read("cluster_model")["version"])
-    return not missing and not versions, f"{missing} of {pictures.height} missing; other versions: {versions or 'none'}"
+    return (
+        not missing and not versions,
+        f"{missing} of {pictures.height} missing; other versions: {versions or 'none'}",
+    )
 
 
 @check("no_drift", "clusters", blocking=False)
@@ -207,7 +210,9 @@ def clusters_still_fit(lake: Lake, month: str | None) -> Verdict:
     labels = lake.read("clusters", month).join(lake.read("cluster_model"), on="cluster")
     if labels.is_empty():
         return True, "no pictures"
-    share = drift_share(labels["distance"].to_numpy(), labels["cluster"].to_numpy(), labels["radius_p99"].to_numpy())
+    share = drift_share(
+        labels["distance"].to_numpy(), labels["cluster"].to_numpy(), labels["radius_p99"].to_numpy()
+    )
     return share <= MAX_DRIFT, f"{share:.1%} are farther; limit {MAX_DRIFT:.0%}"
 
 
@@ -217,7 +222,10 @@ def divergences_are_sane(lake: Lake, _: str | None) -> Verdict:
     table = lake.read("divergence_matrix").filter(pl.col("measure").is_in(["kl", "js"]))
     bad = table.filter(~pl.col("value").is_finite() | (pl.col("value") < 0)).height
     itself = table.filter((pl.col("source_p") == pl.col("source_q")) & (pl.col("value").abs() > 1e-9)).height
-    return not bad and not itself, f"{bad} of {table.height} not sane; {itself} sources differ from themselves"
+    return (
+        not bad and not itself,
+        f"{bad} of {table.height} not sane; {itself} sources differ from themselves",
+    )
 
 
 SCHEMA_CHECKS = [fits_schema(name) for name in SCHEMAS]

@@ -126,11 +126,15 @@ def show_settings(markdown: Annotated[bool, typer.Option(help="As a Markdown tab
     """List every setting, its default and its meaning."""
     if markdown:
         lines = ["| variable | default | meaning |", "|---|---|---|"]
-        lines += [f"| `{name}` | {f'`{default}`' if default else ''} | {text} |" for name, default, text in rows()]
+        lines += [
+            f"| `{name}` | {f'`{default}`' if default else ''} | {text} |" for name, default, text in rows()
+        ]
         console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
         return
     for name, default, text in rows():
-        console.print(f"{name:<24} {os.environ.get(name) or default or '-':<14} {text}", highlight=False, markup=False)
+        console.print(
+            f"{name:<24} {os.environ.get(name) or default or '-':<14} {text}", highlight=False, markup=False
+        )
 
 
 def main() -> None:

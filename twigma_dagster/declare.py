@@ -35,7 +35,7 @@ def table(
     gpu: bool = False,
     kinds: tuple[str, ...] = (),
     pool: str | None = None,
-    retry: dg.RetryPolicy | None = None,
+    afterwards: Callable[[Lake, str | None], object] | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Make an asset of a function that returns the tables `names`.
 
@@ -49,7 +49,7 @@ def table(
         gpu: the step runs on the GPU lane.
         kinds: technologies that the UI shows.
         pool: concurrency pool, e.g. for X's API.
-        retry: what to do when the step fails.
+        afterwards: called with the lake and the partition once the table is written.
     """
 
     def declare(function: Callable[..., Any]) -> dg.AssetsDefinition:
@@ -57,11 +57,17 @@ def table(
         cut = PARTITIONS.get(names[0])
         common: dict[str, Any] = {
             "partitions_def": cut,
-            "ins": {name: _input(name, cut, name in earlier_months) for name in inputs},
+            "ins": {
+                name: dg.AssetIn(
+                    partition_mapping=UP_TO_THIS_MONTH
+                    if name in earlier_months
+                    else partition_mapping(name, cut)
+                )
+                for name in inputs
+            },
             "group_name": group,
             "op_tags": GPU if gpu else None,
             "pool": GPU_POOL if gpu else pool,
-            "retry_policy": retry,
             "backfill_policy": ONE_MONTH_A_RUN if cut else None,
         }
         described = {
@@ -75,7 +81,7 @@ def table(
             }
             for name in names
         }
-        body = _body(function, names, inputs)
+        body = _body(function, names, inputs, afterwards)
         if len(names) == 1:
             return dg.asset(name=names[0], **described[names[0]], **common)(body)
         outs = {name: dg.AssetOut(**described[name]) for name in names}
@@ -84,11 +90,10 @@ def table(
     return declare
 
 
-def _input(name: str, cut: dg.PartitionsDefinition | None, earlier: bool) -> dg.AssetIn:
-    if earlier:
-        return dg.AssetIn(partition_mapping=UP_TO_THIS_MONTH)
+def partition_mapping(name: str, cut: dg.PartitionsDefinition | None = None) -> dg.PartitionMapping | None:
+    """Return how an asset that is cut like `cut` reads table `name`: like for like, or all partitions."""
     upstream = PARTITIONS.get(name)
-    return dg.AssetIn(partition_mapping=EVERY if upstream and upstream != cut else None)
+    return EVERY if upstream and upstream != cut else None
 
 
 def describe(name: str, function: Callable[..., Any]) -> str:
@@ -113,8 +118,13 @@ def column_schema(name: str) -> dg.TableSchema:
     )
 
 
-def _body(function: Callable[..., Any], names: tuple[str, ...], inputs: list[str]) -> Callable[..., Any]:
-    signature = inspect.signature(function)
+def _body(
+    function: Callable[..., Any],
+    names: tuple[str, ...],
+    inputs: list[str],
+    afterwards: Callable[[Lake, str | None], object] | None,
+) -> Callable[..., Any]:
+    signature = inspect.signature(function, eval_str=True)
 
     @functools.wraps(function)
     def body(context: dg.AssetExecutionContext, **arguments: Any) -> Iterator[dg.MaterializeResult]:
@@ -127,6 +137,8 @@ def _body(function: Callable[..., Any], names: tuple[str, ...], inputs: list[str
         upstream = upstream_of(context, lake, inputs)
         for name in names:
             yield _materialize(context, lake, name, values[name], upstream, shown)
+        if afterwards:  # Dagster has stored what was yielded before it comes back here
+            afterwards(lake, context.partition_key if context.has_partition_key else None)
 
     parameters = [p for p in signature.parameters.values() if p.name != "context"]
     first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -180,6 +192,15 @@ def upstream_of(context: dg.AssetExecutionContext, lake: Lake, inputs: list[str]
         if name in PARTITIONS:
             keys = list(context.asset_partition_keys_for_input(name))
         for key in existing(lake, name, keys):
+            found.append(Upstream(name, key, lake.provenance(name, key).data_version))
+    return tuple(found)
+
+
+def upstream_in_lake(lake: Lake, inputs: tuple[str, ...]) -> tuple[Upstream, ...]:
+    """Return every partition of these tables that is in the lake, with its data version."""
+    found = []
+    for name in inputs:
+        for key in existing(lake, name, list(lake.partitions(name)) or [None]):
             found.append(Upstream(name, key, lake.provenance(name, key).data_version))
     return tuple(found)
 

@@ -32,7 +32,9 @@ def phases(definitions: dg.Definitions) -> list[tuple[str, ...]]:
     All assets of a group are partitioned alike, and depend only on one another and on earlier groups.
     """
     graph = definitions.resolve_asset_graph()
-    waiting = {key.path[-1]: graph.get(key) for key in graph.toposorted_asset_keys if graph.get(key).is_executable}
+    waiting = {
+        key.path[-1]: graph.get(key) for key in graph.toposorted_asset_keys if graph.get(key).is_executable
+    }
     done: set[str] = set()
     order: list[tuple[str, ...]] = []
     while waiting:

@@ -49,7 +49,9 @@ class Posts(dg.ConfigurableResource):
     x_api: str = ""
     archive: str = ""
 
-    def collect(self, lake: Lake, month: str, hashtags: list[str], log: Callable[[str], None]) -> pl.DataFrame:
+    def collect(
+        self, lake: Lake, month: str, hashtags: list[str], log: Callable[[str], None]
+    ) -> pl.DataFrame:
         """Bring in the pages of a month; return table `raw_tweets`. What is already here is not asked for."""
         if self.source == "archive":
             from twigma_core.collect.archives import import_month
@@ -58,8 +60,10 @@ class Posts(dg.ConfigurableResource):
         from twigma_core.collect.pages import PageStore
         from twigma_core.collect.x_api import build_queries, search_month
 
-        store = PageStore(lake, month, source=self.source)
-        search_month(self._client(), store, month, build_queries(hashtags), on_page=log)
+        store = PageStore(lake, month)
+        search_month(
+            self._client(), store, month, build_queries(hashtags), on_page=lambda page: log(page.where)
+        )
         return store.table()
 
     def count(self, month: str, hashtags: list[str]) -> pl.DataFrame:

@@ -46,11 +46,14 @@ class Settings(BaseSettings):
     texts: str = Field("", description="Folder with one file a text source; empty is REFERENCES/texts")
     reference_limit: int = Field(100_000, ge=1, description="Most pictures taken of a reference corpus")
     clip_model: str = Field(
-        "", description="CLIP: a name of open_clip, a folder, or `sample`; empty is ViT-L-14 but for the sample"
+        "",
+        description="CLIP: a name of open_clip, a folder, or `sample`; empty is ViT-L-14 but for the sample",
     )
     clip_weights: str = Field("openai", description="Pretrained tag or file of the CLIP weights")
     blip_model: str = Field("", description="BLIP: a hub name, a folder, or `sample`; empty as CLIP_MODEL")
-    nsfw_weights: str = Field("", description="NSFW head: a pinned name, a file, or `sample`; empty as CLIP_MODEL")
+    nsfw_weights: str = Field(
+        "", description="NSFW head: a pinned name, a file, or `sample`; empty as CLIP_MODEL"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where models run")
     first_month: str = Field("2021-01", description="First month of the dataset, as YYYY-MM")
     clusters: int = Field(10, ge=2, description="Clusters of the theme model")

@@ -7,11 +7,15 @@ similarity has to do with likes (`engagement`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from twigma_core import tables
+
+if TYPE_CHECKING:
+    import torch
 
 _QUERIES_PER_BLOCK = 2048
 _BASE_PER_BLOCK = 32768
@@ -81,7 +85,9 @@ def topk(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndarray, np.
     return np.clip(similarities, -1, 1), indices
 
 
-def _block_topk(block, part, first: int, k: int):  # type: ignore[no-untyped-def]
+def _block_topk(
+    block: torch.Tensor, part: torch.Tensor, first: int, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the k best of one product, (values, row numbers from `first`): fewer if it has fewer columns."""
     import torch
 

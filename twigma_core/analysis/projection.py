@@ -64,7 +64,8 @@ def fit_projection(
     sample = np.concatenate(rows)
     if not np.isfinite(sample).all():
         raise ValueError("projection_model: the embeddings hold NaN or infinity")
-    pca = PCA(min(COMPONENTS, *sample.shape), svd_solver="full").fit(sample)
+    with np.errstate(invalid="ignore"):  # one picture has no variance, which is not used here
+        pca = PCA(min(COMPONENTS, *sample.shape), svd_solver="full").fit(sample)
     arrays = {
         "pca_mean": pca.mean_.astype(np.float32),
         "pca_components": pca.components_.astype(np.float32),

@@ -113,8 +113,8 @@ def import_month(lake: Lake, path: str | Path, month: str) -> pl.DataFrame:
     """Store an archive's pages that hold posts of a month, and return the month's table `raw_tweets`.
 
     Whole pages are stored as they are, posts of other months included; flattened posts of the month are
-    gathered to pages of 500. Broken lines are stored with every month that is imported, as found. What
-    is stored already is not stored again, so importing twice changes nothing. Of a broken line, the first MiB is kept.
+    gathered to pages of 500. Broken lines are stored with every month that is imported, as found (the
+    first MiB of each). What is stored already is not stored again, so importing twice changes nothing.
 
     Args:
         lake: where pages are kept.
@@ -225,9 +225,36 @@ def _decompressed(raw: Any) -> BinaryIO:
     if start[:2] == b"\x1f\x8b":
         return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
     if start == b"\x28\xb5\x2f\xfd":
-        reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        return io.BufferedReader(reader)  # type: ignore[return-value, type-var, arg-type]
+        return io.BufferedReader(_ZstdStream(raw))
     return io.BufferedReader(raw) if isinstance(raw, io.RawIOBase) else raw
+
+
+class _ZstdStream(io.RawIOBase):
+    """Zstandard frames as a stream that says when it is cut short; the library's own ends in silence."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._frame: Any = None
+        self._input = self._output = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._output:
+            # Small pieces bound what a hostile file can blow up to at a time.
+            self._input = self._input or self._raw.read(8192)
+            if not self._input:
+                if self._frame:
+                    raise EOFError("the file ends within a compressed frame")
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._output, self._input = self._frame.decompress(self._input), b""
+            if self._frame.eof:
+                self._input, self._frame = self._frame.unused_data, None
+        size = min(len(buffer), len(self._output))
+        buffer[:size], self._output = self._output[:size], self._output[size:]
+        return size
 
 
 def _documents(stream: BinaryIO, whole: bool) -> Iterator[tuple[int, bytes]]:

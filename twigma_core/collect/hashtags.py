@@ -84,9 +84,9 @@ def candidates(
         or there is only one month. `first_posts` are the 20 earliest.
     """
     frame = tweets.lazy().select("tweet_id", "month", "created_at", "hashtags").collect()
-    total, first, last = frame.height, frame["month"].min(), frame["month"].max()
-    in_first = (pl.col("month") == first).sum()
-    single = pl.lit(first == last)
+    total, months = frame.height, frame["month"].unique().sort().to_list() or [""]
+    in_first = (pl.col("month") == months[0]).sum()
+    in_last = (pl.col("month") == months[-1]).sum()
     ranked = (
         frame.lazy()
         .with_columns(pl.col("hashtags").list.unique())
@@ -99,9 +99,7 @@ def candidates(
         .agg(
             posts=pl.len().cast(pl.Int64),
             share=pl.len() / max(total, 1),
-            growth=pl.when(single | (in_first == 0))
-            .then(None)
-            .otherwise((pl.col("month") == last).sum() / in_first),
+            growth=pl.when((in_first == 0) | (len(months) == 1)).then(None).otherwise(in_last / in_first),
             first_posts=pl.col("tweet_id").head(20),
         )
         .filter(pl.col("posts") >= min_posts)

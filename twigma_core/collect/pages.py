@@ -237,9 +237,12 @@ class PageStore:
             oldest_id=str(min(ids)) if ids else None,
         )
 
-    def tokens(self, query: str, upto: int) -> set[str]:
-        """Return the tokens that the pages of a query up to number `upto` were asked for with."""
-        return {page.token for page in self._chain(query).values() if page.token and page.index <= upto}
+    def tokens(self, page: Page) -> set[str]:
+        """Return the tokens that a page and those before it in its window were asked for with."""
+        chain = self._chain(page.query).values()
+        return {
+            one.token for one in chain if one.token and one.index <= page.index and one.window == page.window
+        }
 
     def known(self, query: str) -> set[tuple[str, str | None]]:
         """Return the sha256 of each reply stored for a query, with the reason where it is corrupt."""

@@ -377,7 +377,7 @@ def search_month(
             )
             if on_page:
                 on_page(page)
-            if page.next_token in store.tokens(query, upto=page.index):
+            if page.next_token in store.tokens(page):
                 raise XApiError(
                     f"{month}: X gave a page token that was used before, so paging would never end; page "
                     f"{page.index} of {query[:80]!r} is kept; report this to X or collect a shorter list"

@@ -25,8 +25,8 @@ class Captioner:
     Every batch has the same shape, as for ``ClipEncoder``.
 
     Args:
-        name: ``sample`` (the small model that ships with the project), a folder that ``save_pretrained`` wrote,
-            or a name on the model hub.
+        name: ``sample`` (the small model that ships with the project), a folder that ``save_pretrained``
+            wrote, or a name on the model hub.
         device: ``auto``, ``cpu``, ``cuda``, ...
         batch_size: pictures at a time.
         max_new_tokens: the longest caption, in tokens.

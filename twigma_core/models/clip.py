@@ -154,7 +154,8 @@ def _weights_in(folder: Path) -> Path:
         if (folder / file).is_file():
             return folder / file
     raise weights.WeightsNotFound(
-        f"CLIP {folder.name!r}: the folder has no weights; put one of {', '.join(_FOLDER_FILES)} into {folder}"
+        f"CLIP {folder.name!r}: the folder has no weights; put one of {', '.join(_FOLDER_FILES)} "
+        f"into {folder}"
     )
 
 
@@ -175,8 +176,8 @@ def _load_architecture(
 
     if not _is_architecture(name):
         raise ValueError(
-            f"CLIP {name!r} is neither {weights.SAMPLE!r}, nor a folder with {_CONFIG}, nor an architecture of "
-            f"open_clip; open_clip.list_models() lists those, e.g. {DEFAULT!r}"
+            f"CLIP {name!r} is neither {weights.SAMPLE!r}, nor a folder with {_CONFIG}, nor an architecture "
+            f"of open_clip; open_clip.list_models() lists those, e.g. {DEFAULT!r}"
         )
     label = f"{name}/{pretrained}"
     config = open_clip.get_pretrained_cfg(name, pretrained)
@@ -197,8 +198,8 @@ def _load_architecture(
     else:
         tags = open_clip.list_pretrained_tags_by_model(name)
         raise weights.WeightsNotFound(
-            f"CLIP {label}: {pretrained!r} is neither a tag of {name} ({', '.join(tags) or 'it has none'}) nor a "
-            "weights file on this machine"
+            f"CLIP {label}: {pretrained!r} is neither a tag of {name} ({', '.join(tags) or 'it has none'}) "
+            "nor a weights file on this machine"
         )
     # open_clip only warns where a tag's activation is not the architecture's, and its embeddings are wrong
     # then: OpenAI's own weights need QuickGELU, which the plain architecture names do not switch on.

@@ -49,8 +49,8 @@ class NsfwScorer:
         expected = weights.PINNED.get(str(weights_name))
         if expected is not None and expected != pin:
             raise ValueError(
-                f"NSFW head {weights_name}: {path} has sha256 {self.weights_sha256}, not {expected.sha256}; fetch "
-                f"it again from {expected.source}, or give its path to use it all the same"
+                f"NSFW head {weights_name}: {path} has sha256 {self.weights_sha256}, not {expected.sha256}; "
+                f"fetch it again from {expected.source}, or give its path to use it all the same"
             )
         if weights_name == weights.SAMPLE:
             self.name = "sample-nsfw"
@@ -80,13 +80,14 @@ class NsfwScorer:
         x = np.asarray(embeddings)
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(
-                f"{self.name}: takes (n, {self.dim}) embeddings of {self.clip_model or 'its CLIP'}, not an array "
-                f"of shape {x.shape}; embed with that CLIP, or choose the head of the CLIP in use"
+                f"{self.name}: takes (n, {self.dim}) embeddings of {self.clip_model or 'its CLIP'}, not an "
+                f"array of shape {x.shape}; embed with that CLIP, or choose the head of the CLIP in use"
             )
         if clip_sha256 and self.clip_sha256 and clip_sha256 != self.clip_sha256:
             raise ValueError(
-                f"{self.name}: trained on embeddings of {self.clip_model} with weights {self.clip_sha256[:12]}, "
-                f"these are of {clip_sha256[:12]}; the scores would mean nothing. Choose the head of the CLIP in use"
+                f"{self.name}: trained on embeddings of {self.clip_model} with weights "
+                f"{self.clip_sha256[:12]}, these are of {clip_sha256[:12]}; the scores would mean nothing. "
+                "Choose the head of the CLIP in use"
             )
         x = x.astype(np.float32, copy=False)
         length = np.linalg.norm(x, axis=1)

@@ -42,8 +42,8 @@ class Pin:
     Attributes:
         name: the model's name.
         sha256: of the file.
-        quick_gelu: whether a CLIP was trained with the sigmoid approximation of GELU. The file itself does not
-            say, and with the other activation the embeddings are wrong without any error.
+        quick_gelu: whether a CLIP was trained with the sigmoid approximation of GELU. The file itself does
+            not say, and with the other activation the embeddings are wrong without any error.
         source: where the file comes from.
     """
 
@@ -126,8 +126,8 @@ def sample_weights(kind: Kind) -> Path:
     file = folder / _SAMPLE_FILES[kind]
     if not file.is_file():
         raise WeightsNotFound(
-            f"the sample {kind} is not in this installation: {file.name} is missing from {folder}; reinstall, or "
-            f"train it again with: python -m twigma_core.sample.training.{kind} --out {folder}"
+            f"the sample {kind} is not in this installation: {file.name} is missing from {folder}; "
+            f"reinstall, or train it again with: python -m twigma_core.sample.training.{kind} --out {folder}"
         )
     return file if kind == "nsfw" else folder
 
@@ -164,6 +164,6 @@ def cure(name: str, what: str) -> str:
     pin = PINNED.get(name)
     known = f" ({pin.source}; sha256 {pin.sha256})" if pin else ""
     return (
-        f"put {what} as {name.replace('/', '-')!r} into {where}{known}; or give its path instead of the name; or "
-        f"run once with access to the model hub; or choose the shipped model, {SAMPLE!r}"
+        f"put {what} as {name.replace('/', '-')!r} into {where}{known}; or give its path instead of the "
+        f"name; or run once with access to the model hub; or choose the shipped model, {SAMPLE!r}"
     )

@@ -58,17 +58,19 @@ class Publication:
         title: title of the dataset.
         authors: names of those who publish it.
         license: SPDX identifier for the released tables; the pictures' rights stay with their authors.
-        url: where the release can be had.
+        url: where the release can be had; None where it is not to be had yet.
         published: day of publication; None leaves it out.
         synthetic: whether the posts are a made-up sample; card, citation and metadata then say so.
+        notice: what else a reader must be told first, e.g. that some pairing was invented.
     """
 
     title: str = "AI-generated pictures posted on X"
     authors: tuple[str, ...] = ("The maintainers of this TWIGMA lake",)
     license: str = "CC-BY-4.0"
-    url: str = "https://zenodo.org/records/8031785"
+    url: str | None = None
     published: date | None = None
     synthetic: bool = False
+    notice: str = ""
 
     @property
     def license_url(self) -> str:
@@ -77,12 +79,17 @@ class Publication:
 
     @property
     def summary(self) -> str:
-        """Two sentences that describe the dataset, and a third where it is synthetic."""
-        text = (
+        """Two sentences that describe the dataset."""
+        return (
             f"{self.title}: ids of posts and pictures with captions, cluster labels, map coordinates and "
-            "not-safe-for-work scores computed from the pictures, in the manner of TWIGMA (Chen and Zou, 2023)."
+            "not-safe-for-work scores computed from the pictures. The method is that of TWIGMA (Chen and "
+            "Zou, 2023)."
         )
-        return f"{text} {SYNTHETIC}" if self.synthetic else text
+
+    @property
+    def notices(self) -> list[str]:
+        """What a reader must be told before anything else."""
+        return [text for text in (SYNTHETIC if self.synthetic else "", self.notice) if text]
 
 
 def dataset_card(table: pl.DataFrame, profile: str, version: str, publication: Publication) -> str:
@@ -117,7 +124,6 @@ def dataset_card(table: pl.DataFrame, profile: str, version: str, publication: P
         head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(),
         publication=publication,
         statements=STATEMENTS,
-        synthetic=SYNTHETIC,
         profile=profile,
         version=version,
         rows=table.height,
@@ -141,8 +147,9 @@ def citation(version: str, publication: Publication) -> str:
         "version": version,
         "authors": [{"name": name} for name in publication.authors],
         "license": publication.license,
-        "url": publication.url,
     }
+    if publication.url:
+        fields["url"] = publication.url
     if publication.published:
         fields["date-released"] = publication.published.isoformat()
     fields["references"] = [

@@ -61,7 +61,7 @@ def croissant(
         ctx=mlc.Context(conforms_to=FORMAT),
         conforms_to=[FORMAT, RAI],
         name="twigma",
-        description=publication.summary,
+        description=" ".join([publication.summary, *publication.notices]),
         version=version,
         license=[publication.license_url],
         url=publication.url,

@@ -29,7 +29,7 @@ def release_dictionary(profile: str) -> str:
     parts = [
         "# Data dictionary",
         "",
-        f"Columns of `data/twigma.parquet` and `data/twigma.csv`, profile `{profile}`, in order. Times are UTC.",
+        f"Columns of `data/twigma.parquet` and `data/twigma.csv`, profile `{profile}`, in order.",
         "",
         "| column | type | meaning | origin in the lake |",
         "|---|---|---|---|",

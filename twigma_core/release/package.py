@@ -132,7 +132,7 @@ def _write_folder(lake: Lake, folder: str, files: dict[str, bytes]) -> None:
     except BaseException:
         if old.exists() and not final.exists():
             old.rename(final)
-        raise
-    finally:
         shutil.rmtree(staged, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        raise
+    for leftover in final.parent.glob(f".{name}.*"):  # of this write, and of any that was killed
+        shutil.rmtree(leftover)

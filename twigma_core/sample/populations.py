@@ -67,6 +67,7 @@ DIFFUSION_STYLES: dict[str, float] = {"anime": 0.3, "render": 0.4, "neon": 0.3}
 ART_PALETTES: tuple[str, ...] = ("forest", "desert", "ocean", "royal")
 
 SENSITIVE_SHARE = 0.12
+PNG_SHARE = 0.12
 LAION_SENSITIVE_SHARE = 0.08
 LAION_PICTURES = 600
 ARTISTS, PICTURES_PER_ARTIST = 25, 20
@@ -74,32 +75,8 @@ PROMPTS, PICTURES_PER_PROMPT = 90, 6
 NEAR_COPIES = {"artbench": 6, "laion": 6}
 PROMPT_LEVELS = 7
 
-_FIRST = [
-    "Ada",
-    "Bruno",
-    "Clara",
-    "Dario",
-    "Edda",
-    "Falk",
-    "Greta",
-    "Hugo",
-    "Ilka",
-    "Jonas",
-    "Kira",
-    "Lorenz",
-    "Mira",
-]
-_LAST = [
-    "Almwald",
-    "Birkenau",
-    "Corvin",
-    "Dornhall",
-    "Eschenbruck",
-    "Fennmoor",
-    "Gravenor",
-    "Holmgard",
-    "Isenfels",
-]
+_NAMES = ("Ada", "Bruno", "Clara", "Dario", "Edda", "Falk", "Greta", "Hugo", "Ilka", "Jonas")
+_HOUSES = ("Almwald", "Birkenau", "Corvin", "Dornhall", "Eschen", "Fennmoor", "Gravenor", "Holmgard")
 
 
 def _replace(scene: Scene, **changes: Any) -> Scene:
@@ -156,8 +133,8 @@ def posted_pictures(
         references: rows of the reference corpora, of which some are redrawn as near-copies.
 
     Returns:
-        One row a picture: month, kind "unique", near_corpus and near_file (empty but for near-copies), and
-        the scene's fields.
+        One row a picture: month, kind "unique", near_corpus and near_file (empty but for near-copies), format
+        and setting of the file (see ``media.encode``), and the scene's fields.
     """
     near = _near_copies(rng, references)
     rows: list[dict[str, Any]] = []
@@ -178,12 +155,15 @@ def posted_pictures(
             scenes[place] = (_replace(scenes[place][0], sensitive=True), "", "")
         for place in rng.permutation(len(scenes)):
             scene, corpus, file = scenes[place]
+            png = rng.random() < PNG_SHARE
             rows.append(
                 {
                     "month": month,
                     "kind": "unique",
                     "near_corpus": corpus,
                     "near_file": file,
+                    "format": "PNG" if png else "JPEG",
+                    "setting": 6 if png else int(rng.integers(86, 96)),
                     **scene_to_dict(scene),
                 }
             )
@@ -229,7 +209,7 @@ def laion(rng: np.random.Generator) -> list[dict[str, Any]]:
 
 def artists() -> list[str]:
     """Return the names of the invented artists."""
-    return [f"{_FIRST[k % len(_FIRST)]} {_LAST[(3 * k) % len(_LAST)]}" for k in range(ARTISTS)]
+    return [f"{_NAMES[k % len(_NAMES)]} {_HOUSES[(3 * k) % len(_HOUSES)]}" for k in range(ARTISTS)]
 
 
 def artbench(rng: np.random.Generator) -> list[dict[str, Any]]:

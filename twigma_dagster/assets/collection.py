@@ -66,5 +66,3 @@ def tweet_counts(
 def hashtag_candidates(tweets: pl.LazyFrame, hashtags: pl.DataFrame) -> pl.DataFrame:
     """Ranked by co-occurrence and growth over all collected months."""
     return hashtag_list.candidates(tweets, hashtags["hashtag"].to_list())
-
-

@@ -14,9 +14,7 @@ from twigma_dagster.declare import Metadata, table
 GROUP = "dataset"
 
 
-@table(
-    "dataset", "drops", group=GROUP, earlier_months=("tweet_media", "images", "embeddings")
-)
+@table("dataset", "drops", group=GROUP, earlier_months=("tweet_media", "images", "embeddings"))
 def dataset(
     context: dg.AssetExecutionContext,
     tweets: pl.DataFrame,

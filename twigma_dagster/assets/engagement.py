@@ -28,7 +28,9 @@ def neighbors(
         for corpus, stored in reference_embeddings.items()
         if corpus in HUMAN
     }
-    return nearest.neighbors_table(context.partition_key, ids.to_list(), embeddings.take(ids).vectors, corpora)
+    return nearest.neighbors_table(
+        context.partition_key, ids.to_list(), embeddings.take(ids).vectors, corpora
+    )
 
 
 @table("engagement", group=GROUP, kinds=("statsmodels",))

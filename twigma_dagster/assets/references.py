@@ -25,7 +25,9 @@ def reference_images(
     corpus = context.partition_key
     rows = load_corpus(corpus, references.corpus(corpus), limit=references.limit)
     ledger = import_corpus(lake.open(), corpus, rows)
-    return ledger, {row["status"]: row["len"] for row in ledger.group_by("status").len().iter_rows(named=True)}
+    return ledger, {
+        row["status"]: row["len"] for row in ledger.group_by("status").len().iter_rows(named=True)
+    }
 
 
 @table("reference_embeddings", group=GROUP, gpu=True, kinds=("pytorch",))

@@ -44,7 +44,7 @@ def test_new_pictures_go_where_umap_itself_starts_them(fitted: tuple) -> None:
     import scipy.sparse
     from umap import umap_
 
-    given, _, arrays = fitted
+    _, _, arrays = fitted
     new = sources({"twigma": 30}, seed=5)["twigma"][1]
     reduced = (new - arrays["pca_mean"]) @ arrays["pca_components"].T
     full = np.linalg.norm(reduced[:, None] - arrays["vectors"][None], axis=2)

@@ -122,7 +122,7 @@ def caption_all(model: Any, tokenizer: Any, corpus: Corpus) -> list[str]:
 
 
 def held_out_metrics(captions: list[str], held_out: Corpus) -> dict[str, float]:
-    """How good captions are: exact, shared words, and the words for subject, style and the censored figure."""
+    """How good captions are: exact, shared words, and the words for the subject and the censored figure."""
     wanted = held_out.captions()
     words = [(set(a.split()), set(b.split())) for a, b in zip(captions, wanted, strict=True)]
     subject = [s.subject in a for s, (a, _) in zip(held_out.scenes, words, strict=True)]
@@ -149,9 +149,8 @@ def train(
     tokenizer = BertTokenizer.from_pretrained(clip)
     config = blip_config(tokenizer)
     model: Any = BlipForConditionalGeneration(config)
-    print(
-        f"tower ported; largest difference {port_tower(open_clip.create_model(f'local-dir:{clip}'), model):.1e}"
-    )
+    difference = port_tower(open_clip.create_model(f"local-dir:{clip}"), model)
+    print(f"tower ported; largest difference {difference:.1e}")
     corpus = drawn_corpus(pictures, seed)
     held_out = drawn_corpus(1000, seed, held_out=True)
     pixels = torch.from_numpy(corpus.pixels).permute(0, 3, 1, 2).contiguous()

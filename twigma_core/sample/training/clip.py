@@ -148,7 +148,7 @@ def train(out: Path, *, steps: int, batch: int, pictures: int, seed: int, rate: 
             group["lr"] = rate * min(1, (step + 1) / 80) * (0.98 * cosine + 0.02)
         at = torch.from_numpy(rng.integers(0, pictures, batch))
         level = torch.from_numpy(rng.integers(0, 5, batch))
-        shortened = torch.from_numpy(rng.random(batch) < 0.25)
+        shortened = torch.from_numpy(rng.random(batch) < 0.35)
         text = torch.where(shortened[:, None], levels[level, at], full[at])
         shift = rng.integers(-2, 3, 2)
         x = torch.roll(pixels[at], (int(shift[0]), int(shift[1])), (2, 3)).float() / 127.5 - 1
@@ -190,7 +190,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train the sample world's CLIP.")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--pictures", type=int, default=28000)
     parser.add_argument("--rate", type=float, default=1e-3)

@@ -44,7 +44,7 @@ def train(out: Path, *, clip: str, steps: int, pictures: int, seed: int, threads
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     encoder = ClipEncoder(clip, device="cpu", batch_size=256)
-    # Another seed than the CLIP's own: on pictures it was trained on its embeddings look better than they are.
+    # Another seed than the CLIP's: on pictures it was trained on its embeddings look better than they are.
     corpus = drawn_corpus(pictures, seed + 100)
     held_out = drawn_corpus(3000, seed + 100, held_out=True)
     x = _embed(encoder, corpus)

@@ -1,0 +1,30 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from twigma_core.lake import Lake
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real posts, pictures and texts; its place is TWIGMA_SHARED or ../shared/data."""
+    folder = Path(os.environ.get("TWIGMA_SHARED") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        message = f"no real data at {folder}; set TWIGMA_SHARED to run this test"
+        if os.environ.get("TWIGMA_CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """An empty lake in a folder of its own."""
+    return Lake(tmp_path / "lake")

@@ -1,0 +1,185 @@
+"""A release as its users meet it: checked, loaded, and never half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+import yaml
+
+from twigma_core import tables
+from twigma_core.lake import Lake
+from twigma_core.provenance import Provenance
+from twigma_core.release.card import SYNTHETIC, Publication
+from twigma_core.release.dictionary import data_dictionary
+from twigma_core.release.package import write_release
+
+if TYPE_CHECKING:
+    from tests.core.release.conftest import World
+
+PUBLICATION = Publication(
+    authors=("A Team",),
+    url="https://example.org/twigma",
+    published=date(2023, 6, 1),
+    synthetic=True,
+    notice="The pairing is invented.",
+)
+
+
+def _write(lake: Lake, world: World, profile: str = "ids_strict", rows: int = 60) -> pl.DataFrame:
+    return write_release(
+        lake,
+        "releases/1.0.0",
+        world.dataset.head(rows),
+        world.clusters,
+        world.projection,
+        world.provenance,
+        profile,
+        "1.0.0",
+        PUBLICATION,
+    )
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory, world: World) -> Path:
+    root = tmp_path_factory.mktemp("lake")
+    _write(Lake(root), world)
+    return root / "releases" / "1.0.0"
+
+
+def test_files_are_what_the_table_and_the_sums_say(tmp_path: Path, world: World) -> None:
+    table = _write(Lake(tmp_path), world)
+    folder = tmp_path / "releases" / "1.0.0"
+    assert {row["path"]: row["bytes"] for row in table.to_dicts()} == {
+        path: len(data) for path, data in _tree(folder).items()
+    }
+    assert dict(table.filter(pl.col("rows").is_not_null()).select("path", "rows").iter_rows()) == {
+        "data/twigma.parquet": 60,
+        "data/twigma.csv": 60,
+    }
+    answer = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout
+    assert answer.stdout.count(": OK") == table.height - 1
+    latest = json.loads((tmp_path / "releases" / "latest.json").read_text())
+    assert (latest["folder"], latest["rows"]) == ("1.0.0", 60)
+
+
+@pytest.mark.parametrize("profile", ["ids_strict", "paper_compat"])
+def test_mlcroissant_validates_and_loads_the_records(profile: str, tmp_path: Path, world: World) -> None:
+    import mlcroissant as mlc
+
+    _write(Lake(tmp_path), world, profile)
+    folder = tmp_path / "releases" / "1.0.0"
+    dataset = mlc.Dataset(jsonld=str(folder / "croissant.json"))
+    assert not dataset.metadata.ctx.issues.errors
+    assert not dataset.metadata.ctx.issues.warnings
+    table = pl.read_parquet(folder / "data" / "twigma.parquet")
+    records = list(dataset.records(record_set="pictures"))
+    assert len(records) == table.height
+    assert [record["pictures/id"].decode() for record in records] == table["id"].to_list()
+    assert set(records[0]) == {f"pictures/{column}" for column in table.columns}
+    written = json.loads((folder / "croissant.json").read_text())
+    assert SYNTHETIC in written["description"]
+    rai = {"dataBiases", "dataCollection", "dataLimitations", "personalSensitiveInformation"}
+    assert rai <= {key.removeprefix("rai:") for key in written}
+
+
+def test_the_card_declares_the_files_that_datasets_loads(released: Path) -> None:
+    text = (released / "README.md").read_text()
+    head = yaml.safe_load(text.split("---\n")[1])
+    (config,) = head["configs"]
+    (split,) = config["data_files"]
+    assert (config["config_name"], split["split"]) == ("default", "train")
+    assert pl.read_parquet(released / split["path"]).height == 60
+    assert head["size_categories"] == ["n<1K"]
+    assert SYNTHETIC in text and "The pairing is invented." in text
+    assert "| `label_10_cluster` | Label, from 1 | 1 |" in text
+
+
+def test_the_same_input_gives_the_same_bytes_and_only_the_run_differs(
+    tmp_path: Path, world: World, released: Path
+) -> None:
+    _write(Lake(tmp_path), world)
+    assert _tree(tmp_path / "releases" / "1.0.0") == _tree(released)
+    other = replace(
+        world,
+        dataset=world.dataset.reverse(),
+        clusters=world.clusters.reverse(),
+        provenance=replace(world.provenance, run_id="run-2"),
+    )
+    _write(Lake(tmp_path), other)
+    again, first = _tree(tmp_path / "releases" / "1.0.0"), _tree(released)
+    assert {path for path in first if first[path] != again[path]} == {"provenance.json", "SHA256SUMS"}
+
+
+def test_the_table_carries_its_lineage(released: Path, world: World) -> None:
+    inside = Provenance.from_json(pl.read_parquet_metadata(released / "data" / "twigma.parquet")["twigma"])
+    beside = Provenance.from_json((released / "provenance.json").read_text())
+    assert beside == world.provenance
+    assert (inside.models, inside.upstream) == (world.provenance.models, world.provenance.upstream)
+
+
+@pytest.mark.parametrize("fails_at", range(1, 9))
+def test_an_interrupted_release_leaves_the_last_one_untouched(
+    fails_at: int, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails at the n-th of the eight files: what was there stays, and nothing else remains."""
+    lake = Lake(tmp_path)
+    _write(lake, world)
+    before = _tree(tmp_path)
+    calls: list[tuple[str, ...]] = []
+    real = os.replace
+
+    def failing(*arguments: str) -> None:
+        calls.append(arguments)
+        if len(calls) == fails_at:
+            raise OSError("disk full")
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", failing)
+        with pytest.raises(OSError, match="disk full"):
+            _write(lake, world, rows=30)
+    assert _tree(tmp_path) == before
+    _write(lake, world, rows=30)
+    assert pl.read_parquet(tmp_path / "releases" / "1.0.0" / "data" / "twigma.parquet").height == 30
+
+
+def test_a_remote_lake_gets_the_same_files(world: World, released: Path) -> None:
+    lake = Lake("memory://release-test")
+    _write(lake, world)
+    for path, data in _tree(released).items():
+        assert lake.read_bytes(f"releases/1.0.0/{path}") == data
+
+
+def test_no_pictures_and_a_bad_version(tmp_path: Path, world: World) -> None:
+    assert _write(Lake(tmp_path), world, rows=0)["rows"].sum() == 0
+    with pytest.raises(ValueError, match=r"MAJOR\.MINOR\.PATCH"):
+        write_release(
+            Lake(tmp_path),
+            "releases/x",
+            world.dataset,
+            world.clusters,
+            world.projection,
+            world.provenance,
+            version="x",
+        )
+
+
+def test_the_dictionary_names_every_column_of_every_table() -> None:
+    text = data_dictionary()
+    assert "(no description)" not in text
+    for name, schema in tables.SCHEMAS.items():
+        section = text.split(f"## `{name}`\n")[1].split("\n## ")[0]
+        assert all(f"| `{column}` |" in section for column in schema.columns())

@@ -1,0 +1,130 @@
+"""The lake: whole or nothing, content versions, arrays beside tables."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from dataframely.exc import SchemaError, ValidationError
+
+from twigma_core import tables
+from twigma_core.lake import ArrayTable, Lake, MissingPartition, data_version
+from twigma_core.provenance import Provenance, Upstream
+
+
+def clusters(month: str = "2021-01", ids: tuple[str, ...] = ("1", "2")) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "image_id": ids,
+            "month": month,
+            "cluster": [1] * len(ids),
+            "distance": [0.5] * len(ids),
+            "version": "v",
+        }
+    )
+
+
+def vectors(value: float, ids: tuple[str, ...] = ("a", "b")) -> ArrayTable:
+    table = pl.DataFrame(
+        {"image_id": ids, "month": "2021-01", "sha256": "s", "model": "m", "weights_sha256": "w"}
+    )
+    return ArrayTable(table, {"vectors": np.full((len(ids), 3), value, np.float32)})
+
+
+def test_a_partition_replaces_itself(lake: Lake) -> None:
+    lake.write("clusters", clusters(ids=("1", "2", "3")), "2021-01")
+    lake.write("clusters", clusters(ids=("9",)), "2021-01")
+    assert lake.read("clusters", "2021-01")["image_id"].to_list() == ["9"]
+    assert lake.partitions("clusters") == ["2021-01"]
+
+
+def test_arrays_follow_their_table_and_old_ones_go(lake: Lake) -> None:
+    lake.write("embeddings", vectors(1), "2021-01")
+    lake.write("embeddings", vectors(2), "2021-01")
+    stored = lake.read_arrays("embeddings", "2021-01")
+    assert isinstance(stored.vectors, np.memmap)
+    assert (stored.vectors == 2).all()
+    assert sum(name.endswith(".npy") for name in lake.list_files("tables/embeddings")) == 1
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "names"),
+    [
+        (clusters().with_columns(month=pl.lit("2021-13")), ValidationError, "month"),
+        (clusters(ids=("1", "1")), ValidationError, "primary_key"),
+        (clusters().drop("distance"), SchemaError, "distance"),
+    ],
+)
+def test_a_frame_that_breaks_the_contract_is_refused(
+    lake: Lake, frame: pl.DataFrame, error: type[Exception], names: str
+) -> None:
+    lake.write("clusters", clusters(), "2021-01")
+    with pytest.raises(error, match=names):
+        lake.write("clusters", frame, "2021-01")
+    assert lake.read("clusters", "2021-01").height == 2, "the old partition stays"
+
+
+def test_a_failed_write_leaves_nothing(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.write("clusters", clusters(), "2021-01")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        lake.write("clusters", clusters(ids=("7",)), "2021-01")
+    assert lake.read("clusters", "2021-01").height == 2
+    assert [path.name for path in Path(str(lake.root)).rglob("*.tmp")] == []
+
+
+def test_what_is_missing_is_named(lake: Lake) -> None:
+    with pytest.raises(MissingPartition, match="tweets/2021-05 is not materialized"):
+        lake.read("tweets", "2021-05")
+    with pytest.raises(MissingPartition, match="embeddings: no partition"):
+        lake.read_all_arrays("embeddings")
+    assert lake.scan("tweets").collect().is_empty()
+
+
+def test_the_version_is_of_the_content() -> None:
+    def row(reason: str | None, hour: int) -> pl.DataFrame:
+        when = dt.datetime(2021, 1, 1, hour, tzinfo=dt.UTC)
+        return tables.conform(
+            "images",
+            tables.empty("images")
+            .clear(1)
+            .with_columns(
+                image_id=pl.lit("1"),
+                month=pl.lit("2021-01"),
+                status=pl.lit("failed", dtype=pl.Enum(tables.IMAGE_STATUSES)),
+                reason=pl.lit(reason, dtype=pl.String),
+                attempts=pl.lit(1, dtype=pl.Int64),
+                fetched_at=pl.lit(when),
+            ),
+        )
+
+    assert data_version("images", row("a", 1)) == data_version("images", row("a", 2)), "when does not count"
+    assert data_version("images", row("a", 1)) != data_version("images", row("b", 1)), "what does"
+    base, other = vectors(1), vectors(1.0001)
+    assert data_version("embeddings", base.table, base.arrays) != data_version(
+        "embeddings", other.table, other.arrays
+    )
+
+
+def test_a_table_tells_its_lineage(lake: Lake) -> None:
+    made = Provenance(
+        "clusters", "2021-01", "run", models={"m": "s"}, upstream=(Upstream("dataset", "2021-01", "v"),)
+    )
+    stored = lake.write("clusters", clusters(), "2021-01", made)
+    read = lake.provenance("clusters", "2021-01")
+    assert read == stored.provenance
+    assert read.data_version == data_version("clusters", lake.read("clusters", "2021-01"))
+    assert Provenance.from_json(read.to_json()) == read
+    assert "dataset/2021-01  v" in read.describe()
+
+
+def test_rows_are_taken_by_id() -> None:
+    table = vectors(0, ("a", "b", "a"))
+    table.arrays["vectors"][:, 0] = [1, 2, 3]
+    taken = table.take(pl.Series(["b", "a"]))
+    assert taken.vectors[:, 0].tolist() == [2, 1], "the first row of an id that occurs twice"
+    with pytest.raises(KeyError, match="1 of 2 ids"):
+        table.take(pl.Series(["a", "z"]))

@@ -1,0 +1,1 @@
+"""Statistics of generative pictures: variation, divergence, themes, engagement."""

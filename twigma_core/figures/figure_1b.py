@@ -1,0 +1,111 @@
+"""Figure 1(b): how many posts and pictures each month brings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from twigma_core.figures.inputs import count, need, need_columns
+from twigma_core.figures.style import (
+    COLUMN_WIDTH,
+    FAINT,
+    INK,
+    SOURCE_COLOURS,
+    finish,
+    in_style,
+    new_page,
+)
+from twigma_core.figures.timeline import month_axis, month_index, months_between
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "Posts and unique pictures by month"
+ABOUT = "Posts collected in each month (bars), and the unique pictures first posted in it (dots)."
+TABLES: dict[str, tuple[str, ...]] = {"tweets": ("month",), "dataset": ("month",)}
+
+
+def table(tweets: pl.DataFrame, dataset: pl.DataFrame) -> pl.DataFrame:
+    """Return one row a month from the first to the last: month, posts, pictures.
+
+    A month that neither table holds has nulls: it was not built, which is not the same as no posts.
+    """
+    for name, frame in (("tweets", tweets), ("dataset", dataset)):
+        need_columns("figure_1b", name, frame, TABLES[name])
+    need("figure_1b", "tweets", tweets, cure="materialize tweets for at least one month")
+    posts = tweets.group_by("month").len("posts")
+    pictures = dataset.group_by("month").len("pictures")
+    counts = posts.join(pictures, on="month", how="full", coalesce=True).with_columns(
+        pl.col("posts", "pictures").fill_null(0).cast(pl.Int64)
+    )
+    months = sorted(counts["month"])
+    every = pl.DataFrame({"month": months_between(months[0], months[-1])})
+    return every.join(counts, on="month", how="left").sort("month")
+
+
+@in_style
+def draw(tweets: pl.DataFrame, dataset: pl.DataFrame, *, synthetic: bool = False) -> Figure:
+    """Return bars of posts and dots of unique pictures over months.
+
+    Raises:
+        ValueError: there are no posts.
+    """
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    rows = table(tweets, dataset)
+    x = [month_index(month) for month in rows["month"]]
+    figure = new_page(COLUMN_WIDTH, 2.2)
+    axes = figure.subplots()
+    axes.grid(axis="y")
+    drawn = [
+        (at, posts, pictures)
+        for at, (_, posts, pictures) in zip(x, rows.rows(), strict=True)
+        if posts is not None
+    ]
+    axes.bar(
+        [at for at, _, _ in drawn],
+        [posts for _, posts, _ in drawn],
+        width=0.72,
+        color=FAINT,
+        edgecolor="#A8A8A8",
+        label="posts",
+    )
+    axes.plot(
+        x,
+        [float("nan") if pictures is None else pictures for pictures in rows["pictures"]],
+        color=SOURCE_COLOURS["twigma"],
+        marker="o",
+        markersize=3,
+        label="unique pictures",
+    )
+    month_axis(axes, x[0], x[-1])
+    top = max(max(posts, pictures) for _, posts, pictures in drawn)
+    axes.set_ylim(0, max(top, 1) * 1.18)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(int(value))))
+    axes.set_ylabel("number per month")
+    axes.legend(loc="upper left", ncols=2, labelcolor=INK)
+    gaps = rows["posts"].null_count()
+    caption = (
+        f"{count(int(rows['posts'].sum()))} posts, {count(int(rows['pictures'].sum()))} unique pictures, "
+        f"{len(drawn)} months. A picture counts in the month of its first posting."
+        + (f" {gaps} months between were not collected." if gaps else "")
+    )
+    return finish(figure, _title(rows.drop_nulls()), caption, synthetic=synthetic)
+
+
+def _title(rows: pl.DataFrame) -> str:
+    """Return what is seen: growth or decline only where Kendall's tau over months bears it out."""
+    from scipy.stats import kendalltau
+
+    if rows.height < 5:
+        return TITLE
+    tau, p = kendalltau(range(rows.height), rows["posts"].to_list())
+    first, last = rows["posts"][0], rows["posts"][-1]
+    if not p < 0.05:
+        return TITLE
+    verb = "rise" if tau > 0 else "fall"
+    return (
+        f"Posts {verb} from {count(first)} to {count(last)} a month" if (last > first) == (tau > 0) else TITLE
+    )

@@ -1,0 +1,152 @@
+"""Figure 1(c): the words that posts use most."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from twigma_core.figures.inputs import count, need, need_columns
+from twigma_core.figures.style import COLUMN_WIDTH, finish, in_style, new_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "Words that posts use most"
+ABOUT = "Words of the posts' texts and hashtags; the larger a word, the more posts hold it."
+TABLES: dict[str, tuple[str, ...]] = {"tweets": ("text",)}
+
+WORDS = 80
+SEED = 0
+_WIDTH, _HEIGHT = COLUMN_WIDTH, 2.1
+_PIXELS_PER_POINT = 4
+_SMALLEST_POINTS = 5.5
+_LINKS_AND_NAMES = r"(?:https?://|www\.|pic\.twitter\.com/|t\.co/)\S+|@\w+|&(?:amp|lt|gt|quot|#\d+);|^RT\b"
+_WORD = r"[\p{L}\p{M}\p{N}][\p{L}\p{M}\p{N}_'’]*"
+_COLOURS = ("#8C3C00", "#D55E00", "#0072B2", "#00523B", "#444444")
+
+
+def table(tweets: pl.DataFrame) -> pl.DataFrame:
+    """Return the `WORDS` most frequent words: word, count (posts that hold it), share, drawn.
+
+    Links, user names and stop words are left out, hashtags count as words without their sign, and letters
+    are lower case. `drawn` is false for a word with letters that the figure's font does not have.
+    """
+    from wordcloud import STOPWORDS
+
+    need_columns("figure_1c", "tweets", tweets, TABLES["tweets"])
+    need("figure_1c", "tweets", tweets, cure="materialize tweets for at least one month")
+    stop = sorted(
+        {part for word in STOPWORDS for part in (word, word.replace("'", "’"))} | {"via", "amp", "rt"}
+    )
+    words = (
+        tweets.lazy()
+        .select(
+            pl.col("text")
+            .str.replace_all(_LINKS_AND_NAMES, " ")
+            .str.to_lowercase()
+            .str.extract_all(_WORD)
+            .list.unique()
+            .alias("word")
+        )
+        .explode("word")
+        .filter(pl.col("word").str.len_chars() > 1, ~pl.col("word").is_in(stop))
+        .filter(~pl.col("word").str.contains(r"^[\p{N}_'’]+$"))
+        .group_by("word")
+        .agg(pl.len().cast(pl.Int64).alias("count"))
+        .sort("count", "word", descending=[True, False])
+        .head(WORDS)
+        .collect()
+    )
+    need("figure_1c", "tweets", words, "words", cure="collect posts with text")
+    known = _letters()
+    drawn = [all(ord(letter) in known for letter in word) for word in words["word"]]
+    return words.with_columns(
+        (pl.col("count") / tweets.height).alias("share"), pl.Series("drawn", drawn, dtype=pl.Boolean)
+    )
+
+
+@in_style
+def draw(tweets: pl.DataFrame, *, synthetic: bool = False) -> Figure:
+    """Return the word cloud, its words as outlines.
+
+    Raises:
+        ValueError: there are no posts, or no words that the font can show.
+    """
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.patches import PathPatch
+    from matplotlib.textpath import TextPath
+    from matplotlib.transforms import Affine2D
+
+    rows = table(tweets)
+    shown = rows.filter("drawn")
+    need("figure_1c", "tweets", shown, "words in letters that the figure's font has")
+    cloud = _layout({word: n for word, n in shown.select("word", "count").rows()})
+    figure = new_page(_WIDTH, _HEIGHT + 0.45)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    font = FontProperties(fname=_font_file())
+    ranks = {word: i for i, word in enumerate(shown["word"])}
+    for (word, _), size, (row, column), _, _ in cloud.layout_:
+        baseline = row + _ascent(size)
+        outline = TextPath((0, 0), word, size=size, prop=font)
+        place = Affine2D().scale(1, -1).translate(column, baseline)
+        patch = PathPatch(place.transform_path(outline), facecolor=_COLOURS[_tone(ranks[word])], linewidth=0)
+        patch.set_gid(f"word-{re.sub(r'[^a-z0-9]+', '-', word)}-{ranks[word]}")
+        axes.add_patch(patch)
+    axes.set_xlim(0, cloud.width)
+    axes.set_ylim(cloud.height, 0)
+    axes.set_aspect("equal")
+    missing = rows.height - len(cloud.layout_)
+    most = rows.row(0, named=True)
+    caption = (
+        f"{count(tweets.height)} posts; “{most['word']}” is in {count(most['count'])} of them. "
+        f"The {len(cloud.layout_)} words that most posts hold; links, names and stop words left out."
+        + (f" {missing} more are in the table only, for want of letters or of room." if missing else "")
+    )
+    return finish(figure, TITLE, caption, synthetic=synthetic)
+
+
+def _layout(counts: dict[str, int]) -> Any:
+    from wordcloud import WordCloud
+
+    scale = 72 * _PIXELS_PER_POINT
+    cloud = WordCloud(
+        font_path=_font_file(),
+        width=round((_WIDTH - 0.1) * scale),
+        height=round(_HEIGHT * scale),
+        prefer_horizontal=1.0,
+        min_font_size=round(_SMALLEST_POINTS * _PIXELS_PER_POINT),
+        max_font_size=34 * _PIXELS_PER_POINT,
+        relative_scaling=0.4,
+        margin=2 * _PIXELS_PER_POINT,
+        random_state=SEED,
+        color_func=lambda *_, **__: "#000000",  # colours are ours; the default would start pyplot
+        max_words=WORDS,
+    )
+    return cloud.generate_from_frequencies({word: float(n) for word, n in counts.items()})
+
+
+def _tone(rank: int) -> int:
+    """Return the colour of a word's rank: the ten most frequent are warm, the rest spread over all."""
+    return rank % 2 if rank < 10 else int(math.fmod(rank * 7, len(_COLOURS)))
+
+
+def _font_file() -> str:
+    from matplotlib import get_data_path
+
+    return f"{get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf"
+
+
+def _ascent(size: int) -> int:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(_font_file(), size).getmetrics()[0]
+
+
+def _letters() -> set[int]:
+    from matplotlib.ft2font import FT2Font
+
+    return set(FT2Font(_font_file()).get_charmap())

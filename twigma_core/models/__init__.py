@@ -1,0 +1,1 @@
+"""CLIP, BLIP and the NSFW head, behind one interface each."""

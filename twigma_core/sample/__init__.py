@@ -1,0 +1,1 @@
+"""A small world to start in: drawn pictures with planted truths, its server, two trained models."""

@@ -1,0 +1,97 @@
+"""Every figure of the paper: the picture as SVG and PNG, each with its lineage inside, and the table it draws.
+
+What is drawn, and from which tables, is each module's own affair in `twigma_core.figures`; here the tables
+are read from the lake, the files written to it, and a preview put in the UI.
+"""
+
+from __future__ import annotations
+
+import base64
+from types import ModuleType
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from twigma_core import __version__, contact
+from twigma_core.figures import FIGURES
+from twigma_core.figures.files import render
+from twigma_core.lake import Lake, frame_version
+from twigma_core.provenance import Provenance
+from twigma_dagster.declare import (
+    OWNERS,
+    made_by,
+    models_of,
+    partition_mapping,
+    preview,
+    read_in_words,
+    upstream_in_lake,
+)
+from twigma_dagster.io import existing
+from twigma_dagster.resources import LakeResource
+from twigma_dagster.settings import load_settings
+
+PICTURES = {"figure_4c": contact.of_clusters, "figure_4e": contact.of_inspirations}
+"""Figures that show pictures of the lake beside their tables, and what fetches those."""
+ALSO_READ = {
+    "figure_4c": ("clusters", "dataset"),
+    "figure_4e": ("dataset", "reference_images"),
+}
+"""Tables that those pictures are found by."""
+
+
+def figure(name: str) -> dg.AssetsDefinition:
+    """Return the asset of a figure."""
+    module = FIGURES[name]
+    inputs = tuple(dict.fromkeys((*module.TABLES, *ALSO_READ.get(name, ()))))
+
+    @dg.asset(
+        name=name,
+        deps=[dg.AssetDep(table, partition_mapping=partition_mapping(table)) for table in inputs],
+        group_name="figures",
+        description=f"**{module.TITLE}**\n\n{module.ABOUT}",
+        owners=OWNERS,
+        kinds={"matplotlib", "svg", "png"},
+        code_version=__version__,
+    )
+    def draw(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        return _draw(context, lake.open(), name, module, inputs)
+
+    return draw
+
+
+def _draw(
+    context: dg.AssetExecutionContext, lake: Lake, name: str, module: ModuleType, inputs: tuple[str, ...]
+) -> dg.MaterializeResult:
+    frames = [_columns(lake, table, columns) for table, columns in module.TABLES.items()]
+    drawn = module.table(*frames)
+    pictures = {"pictures": PICTURES[name](lake, *frames)} if name in PICTURES else {}
+    upstream = upstream_in_lake(lake, inputs)
+    version = frame_version(drawn)
+    models = models_of(lake, upstream)
+    record = Provenance(name, None, context.run_id, models=models, upstream=upstream, data_version=version)
+    files = render(module.draw(*frames, **pictures, synthetic=load_settings().sample), record)
+    paths = {
+        kind: lake.write_bytes(f"figures/{name}.{kind}", data)
+        for kind, data in (("csv", drawn.write_csv().encode()), ("png", files.png), ("svg", files.svg))
+    }
+    shown = base64.b64encode(files.thumbnail).decode()
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(version),
+        metadata={
+            "figure": dg.MetadataValue.md(f"![{module.TITLE}](data:image/png;base64,{shown})"),
+            "table": dg.MetadataValue.md(preview(drawn, rows=12)),
+            "dagster/row_count": drawn.height,
+            "read": read_in_words(upstream),
+            "made by": dg.MetadataValue.md(made_by(record)),
+            **{kind: dg.MetadataValue.path(str(path)) for kind, path in paths.items()},
+        },
+    )
+
+
+def _columns(lake: Lake, table: str, columns: tuple[str, ...]) -> pl.DataFrame:
+    existing(lake, table, list(lake.partitions(table)) or [None])
+    return lake.scan(table).select(columns).collect()
+
+
+FIGURE_ASSETS: list[Any] = [figure(name) for name in FIGURES]
