@@ -86,7 +86,7 @@ def build_dataset(
     ).sort(*ORDER)
     if kept.height + drops.height != ours.height:
         raise AssertionError(
-            f"dataset/{month}: {ours.height} pictures posted, but {kept.height} kept and {drops.height} dropped"
+            f"dataset/{month}: {ours.height} pictures posted, {kept.height} kept, {drops.height} dropped"
         )
     return (
         tables.conform("dataset", kept.select(tables.empty("dataset").columns)),
@@ -100,18 +100,15 @@ def _not_had(missing: pl.DataFrame, marked: pl.DataFrame) -> pl.DataFrame:
     A picture that was had in an earlier month and is gone in a later one is a repeat there, as it would be
     had it stayed.
     """
-    firsts = marked.sort(*ORDER).unique("image_id", keep="first", maintain_order=True)
-    firsts = firsts.select("image_id", "survivor_id", "survivor_tweet_id", first=pl.struct(ORDER[:-1]))
-    joined = missing.join(firsts, on="image_id", how="left")
-    # Structs have no order in polars; month and time decide, and within them a status is per month anyway.
-    repeat = pl.col("first").struct.field("month") < pl.col("month")
-    repeat = repeat.fill_null(False)
-    return joined.select(
+    firsts = marked.unique("image_id", keep="first", maintain_order=True).select(
+        "image_id", "survivor_id", "survivor_tweet_id", first_month="month"
+    )
+    # A status is one for the whole month, so an earlier post that had the picture is of an earlier month.
+    repeat = (pl.col("first_month") < pl.col("month")).fill_null(False)
+    reason = pl.when(repeat).then(pl.lit("same media id")).otherwise(pl.col("status").cast(pl.String))
+    return missing.join(firsts, on="image_id", how="left").select(
         *ORDER,
-        pl.when(repeat)
-        .then(pl.lit("same media id"))
-        .otherwise(pl.col("status").cast(pl.String))
-        .alias("reason"),
+        reason.alias("reason"),
         pl.when(repeat).then("survivor_id").alias("survivor_id"),
         pl.when(repeat).then("survivor_tweet_id").alias("survivor_tweet_id"),
     )
@@ -121,8 +118,8 @@ def _require(month: str, bad: pl.DataFrame, table: str, what: str) -> None:
     if bad.height:
         example = bad.sort(*ORDER).row(0, named=True)
         raise ValueError(
-            f"dataset/{month}: {bad.height} posted pictures have {what}, such as picture {example['image_id']} "
-            f"of post {example['tweet_id']}; materialize {table}/{month} again"
+            f"dataset/{month}: {bad.height} posted pictures have {what}, such as picture "
+            f"{example['image_id']} of post {example['tweet_id']}; materialize {table}/{month} again"
         )
 
 

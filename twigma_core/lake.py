@@ -281,6 +281,18 @@ class Lake:
         return {key: value for key, value in known.items() if value}
 
 
+def table_provenance(file: Path) -> Provenance:
+    """Return the record that a Parquet file written by `Lake.write` carries.
+
+    Raises:
+        ValueError: the file carries none.
+    """
+    metadata = pl.read_parquet_metadata(file)
+    if _KEY not in metadata:
+        raise ValueError(f"{file} carries no lineage: it was not written by this platform")
+    return Provenance.from_json(metadata[_KEY])
+
+
 def data_version(name: str, frame: pl.DataFrame, arrays: Mapping[str, np.ndarray] | None = None) -> str:
     """Return a hash of a table's content: the same content gives the same version, whenever it was made.
 

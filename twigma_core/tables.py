@@ -150,8 +150,10 @@ class Images(dy.Schema):
     url = dy.String(nullable=True, description="Address that was asked last")
     status = dy.Enum(list(IMAGE_STATUSES), description="What became of it")
     reason = dy.String(nullable=True, description="Why it is not ok, in words")
-    http_status = dy.Int64(nullable=True, description="Last HTTP status; null where no answer came")
-    attempts = _count("Requests made")
+    http_status = dy.Int64(
+        nullable=True, description="Last HTTP status; null where no answer came", metadata={"volatile": True}
+    )
+    attempts = dy.Int64(min=0, description="Requests made", metadata={"volatile": True})
     sha256 = dy.String(nullable=True, description="sha256 of the file's bytes")
     pixel_sha256 = dy.String(nullable=True, description="sha256 of the decoded RGB pixels and their size")
     bytes = dy.Int64(nullable=True, min=0, description="File size in bytes")
@@ -631,7 +633,7 @@ def conform(name: str, frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
 
 
 def content_columns(name: str) -> list[str]:
-    """Return the columns of table `name` that make up its content: all but the moments of runs."""
+    """Return the columns of table `name` that make up its content: all but what tells of a run only."""
     return [
         column
         for column, spec in SCHEMAS[name].columns().items()

@@ -1,4 +1,4 @@
-"""The command line: `twigma demo`, `ui`, `lineage`, `sql`, `settings`."""
+"""The command line: `twigma demo`, `build`, `ui`, `lineage`, `sql`, `settings`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import typer
 from rich.console import Console
 
+from twigma_core.lake import Lake, MissingPartition, table_provenance
 from twigma_dagster.settings import Settings, SettingsError, load_settings, rows
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
 
 
@@ -36,34 +40,73 @@ def prepare() -> Settings:
 @app.command()
 def demo() -> None:
     """Build the whole graph on the sample world, headless; the second time only what is missing."""
-    start = time.monotonic()
     settings = prepare()
     if not settings.sample:
         raise SettingsError("the demo builds the sample world; unset TWIGMA_SOURCE")
+    from twigma_core.sample.verify import verify
+    from twigma_core.sample.world import load
+    from twigma_dagster import headless
+
+    lake, complete, show = _build(list(load().months))
+    recovered = complete and headless.show_findings(verify(lake), console)
+    show()
+    raise typer.Exit(0 if recovered else 1)
+
+
+@app.command()
+def build(
+    first: Annotated[str | None, typer.Argument(help="First month, such as 2021-01")] = None,
+    last: Annotated[str | None, typer.Argument(help="Last month; default is the first")] = None,
+) -> None:
+    """Build the whole graph for a range of months from the source that the settings name.
+
+    Without months: all of the sample, or all that an archive holds.
+    """
+    settings = prepare()
+    from twigma_dagster.partitions import MONTHS
+
+    known = MONTHS.get_partition_keys()
+    if first:
+        wanted = [key for key in known if first <= key <= (last or first)]
+        if first not in known or (last or first) not in known:
+            raise SettingsError(f"{first} to {last or first}: months run from {known[0]} to {known[-1]}")
+    elif settings.source == "archive":
+        from twigma_core.collect.archives import inventory, months
+
+        with pl.Config(tbl_rows=-1, fmt_str_lengths=60):
+            console.print(str(inventory(settings.archive)), highlight=False, markup=False, soft_wrap=True)
+        held = months(settings.archive)
+        wanted = [key for key in held if key in known]
+        if outside := sorted(set(held) - set(known)):
+            console.print(f"left out: posts of {', '.join(outside)}: not within {known[0]} to {known[-1]}")
+    elif settings.sample:
+        from twigma_core.sample.world import load
+
+        wanted = list(load().months)
+    else:
+        raise SettingsError("say which months to collect from X, such as: twigma build 2022-08 2022-10")
+    _, complete, show = _build(wanted)
+    show()
+    raise typer.Exit(0 if complete else 1)
+
+
+def _build(months: list[str]) -> tuple[Lake, bool, Callable[[], None]]:
+    """Build these months; return the lake, whether all went well, and what prints where to look."""
+    start = time.monotonic()
     console.print("Loading Dagster and the graph …")
     import dagster as dg
 
-    from twigma_core.lake import Lake
-    from twigma_core.sample.verify import verify
-    from twigma_core.sample.world import load
     from twigma_core.tables import SCHEMAS
-    from twigma_dagster import demo as steps
+    from twigma_dagster import headless
     from twigma_dagster.definitions import defs
 
-    lake = Lake(settings.lake_root)
+    lake = Lake(load_settings().lake_root)
     with dg.DagsterInstance.get() as instance:
-        ran = steps.build(defs, instance, lake, list(load().months), console)
-    steps.report_built(lake, list(SCHEMAS), console)
-    recovered = steps.report_findings(verify(lake), console)
-    console.print(
-        f"\n{ran} steps ran, {steps.seconds_since(start)} in all."
-        f"\n  figures   {lake.path('figures')}"
-        f"\n  report    {lake.path('report', 'index.html')}"
-        f"\n  release   {lake.path('releases')}"
-        f"\n  SQL       twigma sql 'from dataset limit 5'   (or duckdb {lake.path('twigma.duckdb')})"
-        f"\n  UI        make ui"
-    )
-    raise typer.Exit(0 if recovered else 1)
+        outcome = headless.build(defs, instance, lake, months, console)
+    headless.show_built(lake, list(SCHEMAS), console)
+    headless.show_failures(outcome, console)
+    show = partial(headless.show_places, lake, outcome.ran, time.monotonic() - start, console)
+    return lake, not outcome.failed and not outcome.skipped, show
 
 
 @app.command()
@@ -109,14 +152,14 @@ def lineage(file: Annotated[Path, typer.Argument(help="A figure (SVG, PNG) or a 
 
     if not file.exists():
         raise SettingsError(f"{file} does not exist")
-    console.print(read_provenance(file.read_bytes()).describe(), highlight=False, markup=False)
+    made = table_provenance(file) if file.suffix == ".parquet" else read_provenance(file.read_bytes())
+    console.print(made.describe(), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
 def sql(query: Annotated[str, typer.Argument(help="SQL over the tables of the lake")]) -> None:
     """Run a query over the lake's tables with DuckDB and print the result."""
     from twigma_core.catalog import connect
-    from twigma_core.lake import Lake
 
     console.print(str(connect(Lake(prepare().lake_root)).sql(query)), highlight=False, markup=False)
 
@@ -139,8 +182,6 @@ def show_settings(markdown: Annotated[bool, typer.Option(help="As a Markdown tab
 
 def main() -> None:
     """Run the command line; an error that the user can mend is one line, not a traceback."""
-    from twigma_core.lake import MissingPartition
-
     try:
         app()
     except (SettingsError, MissingPartition, RuntimeError) as error:

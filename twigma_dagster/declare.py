@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -32,6 +33,7 @@ def table(
     *names: str,
     group: str,
     earlier_months: tuple[str, ...] = (),
+    reads: tuple[str, ...] = (),
     gpu: bool = False,
     kinds: tuple[str, ...] = (),
     pool: str | None = None,
@@ -46,6 +48,7 @@ def table(
         names: tables of `twigma_core.tables` that the function returns.
         group: group in the UI.
         earlier_months: inputs of which all months up to this one are read.
+        reads: tables that the function reads from the lake itself, all partitions that are there.
         gpu: the step runs on the GPU lane.
         kinds: technologies that the UI shows.
         pool: concurrency pool, e.g. for X's API.
@@ -65,12 +68,13 @@ def table(
                 )
                 for name in inputs
             },
+            "deps": [dg.AssetDep(name, partition_mapping=partition_mapping(name, cut)) for name in reads],
             "group_name": group,
             "op_tags": GPU if gpu else None,
             "pool": GPU_POOL if gpu else pool,
             "backfill_policy": ONE_MONTH_A_RUN if cut else None,
         }
-        described = {
+        described: dict[str, dict[str, Any]] = {
             name: {
                 "description": describe(name, function),
                 "metadata": {"dagster/column_schema": column_schema(name)},
@@ -81,7 +85,7 @@ def table(
             }
             for name in names
         }
-        body = _body(function, names, inputs, afterwards)
+        body = _body(function, names, inputs, reads, afterwards)
         if len(names) == 1:
             return dg.asset(name=names[0], **described[names[0]], **common)(body)
         outs = {name: dg.AssetOut(**described[name]) for name in names}
@@ -122,6 +126,7 @@ def _body(
     function: Callable[..., Any],
     names: tuple[str, ...],
     inputs: list[str],
+    reads: tuple[str, ...],
     afterwards: Callable[[Lake, str | None], object] | None,
 ) -> Callable[..., Any]:
     signature = inspect.signature(function, eval_str=True)
@@ -134,9 +139,9 @@ def _body(
         result = function(**arguments)
         value, shown = result if isinstance(result, tuple) else (result, {})
         values: dict[str, Frame] = value if isinstance(value, dict) else {names[0]: value}
-        upstream = upstream_of(context, lake, inputs)
         for name in names:
-            yield _materialize(context, lake, name, values[name], upstream, shown)
+            made = provenance_of(context, lake, name, inputs, reads)
+            yield _materialize(name, values[name], made, shown)
         if afterwards:  # Dagster has stored what was yielded before it comes back here
             afterwards(lake, context.partition_key if context.has_partition_key else None)
 
@@ -156,32 +161,35 @@ def _lake_of(context: dg.AssetExecutionContext) -> Lake:
     return io.lake.open()
 
 
-def _materialize(
-    context: dg.AssetExecutionContext,
-    lake: Lake,
-    name: str,
-    value: Frame,
-    upstream: tuple[Upstream, ...],
-    shown: Metadata,
-) -> dg.MaterializeResult:
-    partition = context.partition_key if context.has_partition_key else None
+def _materialize(name: str, value: Frame, made: Provenance, shown: Metadata) -> dg.MaterializeResult:
     arrays = value.arrays if isinstance(value, ArrayTable) else {}
     frame = conform(name, value.table if isinstance(value, ArrayTable) else value)
-    version = data_version(name, frame, arrays)
-    models = models_of(lake, upstream) | own_models(frame)
-    record = Provenance(name, partition, context.run_id, models=models, upstream=upstream)
+    made = replace(made, models=made.models | own_models(frame))
     return dg.MaterializeResult(
         asset_key=name,
-        value=Made(ArrayTable(frame, arrays) if arrays else frame, record),
-        data_version=dg.DataVersion(version),
+        value=Made(ArrayTable(frame, arrays) if arrays else frame, made),
+        data_version=dg.DataVersion(data_version(name, frame, arrays)),
         metadata={
             "dagster/row_count": frame.height,
             "preview": dg.MetadataValue.md(preview(frame)),
-            "made by": dg.MetadataValue.md(made_by(record)),
-            "read": read_in_words(upstream),
+            "made by": dg.MetadataValue.md(made_by(made)),
+            "read": read_in_words(made.upstream),
             **shown,
         },
     )
+
+
+def provenance_of(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    name: str,
+    inputs: list[str],
+    reads: tuple[str, ...] = (),
+) -> Provenance:
+    """Return how this step makes asset `name` of its inputs, and of what it reads from the lake itself."""
+    upstream = upstream_of(context, lake, inputs) + upstream_in_lake(lake, reads)
+    partition = context.partition_key if context.has_partition_key else None
+    return Provenance(name, partition, context.run_id, models=models_of(lake, upstream), upstream=upstream)
 
 
 def upstream_of(context: dg.AssetExecutionContext, lake: Lake, inputs: list[str]) -> tuple[Upstream, ...]:
@@ -200,8 +208,8 @@ def upstream_in_lake(lake: Lake, inputs: tuple[str, ...]) -> tuple[Upstream, ...
     """Return every partition of these tables that is in the lake, with its data version."""
     found = []
     for name in inputs:
-        for key in existing(lake, name, list(lake.partitions(name)) or [None]):
-            found.append(Upstream(name, key, lake.provenance(name, key).data_version))
+        keys: list[str | None] = [None] if lake.has(name) else list(lake.partitions(name))
+        found += [Upstream(name, key, lake.provenance(name, key).data_version) for key in keys]
     return tuple(found)
 
 

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNode
 
+from twigma_core.figures import FIGURES
 from twigma_core.figures.files import read_provenance
 from twigma_core.lake import Lake
 from twigma_core.provenance import Provenance
@@ -53,12 +55,20 @@ def phases(definitions: dg.Definitions) -> list[tuple[str, ...]]:
     return order
 
 
+def record_path(name: str) -> str:
+    """Return where the record of an asset that is neither table nor figure lies in the lake."""
+    return f"records/{name}.json"
+
+
 def record(lake: Lake, name: str, partition: str | None) -> Provenance | None:
     """Return the record that an asset's file in the lake carries; None if there is no such file."""
     if name in SCHEMAS:
         return lake.provenance(name, partition) if lake.has(name, partition) else None
-    path = f"figures/{name}.svg" if name.startswith("figure_") else f"pages/{name}.json"
-    return read_provenance(lake.read_bytes(path)) if lake.path(path).exists() else None
+    path = f"figures/{name}.svg" if name in FIGURES else record_path(name)
+    if not lake.path(path).exists():
+        return None
+    data = lake.read_bytes(path)
+    return read_provenance(data) if name in FIGURES else Provenance.from_json(data)
 
 
 def is_current(lake: Lake, name: str, partition: str | None) -> bool:
@@ -71,6 +81,29 @@ def is_current(lake: Lake, name: str, partition: str | None) -> bool:
         if source is None or source.data_version != up.data_version:
             return False
     return True
+
+
+def with_inputs(graph: dg.AssetGraph, lake: Lake, names: list[str], partition: str | None) -> list[str]:
+    """Return those of the assets `names` that have something to read, in the lake or from one another."""
+    found: list[str] = []
+    for name in names:
+        node = graph.get(dg.AssetKey(name))
+        parents = [graph.get(key) for key in node.parent_keys]
+        if all(
+            parent.key.path[-1] in found or _has(lake, parent, node.partitions_def, partition)
+            for parent in parents
+        ):
+            found.append(name)
+    return found
+
+
+def _has(
+    lake: Lake, parent: BaseAssetNode, cut: dg.PartitionsDefinition | None, partition: str | None
+) -> bool:
+    name = parent.key.path[-1]
+    if parent.partitions_def is None or parent.partitions_def == cut:
+        return record(lake, name, partition if parent.partitions_def else None) is not None
+    return bool(lake.partitions(name))
 
 
 def batches(definitions: dg.Definitions, months: list[str]) -> Iterator[Batch]:

@@ -42,7 +42,9 @@ class LakeIO(dg.ConfigurableIOManager):
     def load_input(self, context: dg.InputContext) -> Any:
         """Return the upstream partitions as the annotation of the input asks."""
         name = context.asset_key.path[-1]
-        keys = list(context.asset_partition_keys) if context.has_asset_partitions else [None]
+        keys: list[str | None] = [None]
+        if context.has_asset_partitions:
+            keys = list(context.asset_partition_keys)
         wanted = context.dagster_type.typing_type
         return load(self.lake.open(), name, keys, get_origin(wanted) or wanted)
 

@@ -6,7 +6,9 @@ for one run. Secrets are read from the environment when they are used, never kep
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,12 +36,16 @@ class LakeResource(dg.ConfigurableResource):
         return Lake(self.root)
 
 
+_FOR_THIS_PROCESS = ExitStack()
+atexit.register(_FOR_THIS_PROCESS.close)
+
+
 @cache
 def sample_address() -> str:
     """Start the sample world's server once in this process; return its loopback address."""
-    from twigma_core.sample.server import start_server
+    from twigma_core.sample.server import running_server
 
-    return start_server()
+    return _FOR_THIS_PROCESS.enter_context(running_server())
 
 
 class Posts(dg.ConfigurableResource):
@@ -166,6 +172,22 @@ class References(dg.ConfigurableResource):
         return Path(self.folder) if self.folder else sample_references(self.home)
 
 
+class Volunteers(dg.ConfigurableResource):
+    """People who label pictures. Those of the sample world are simulated and answer at once."""
+
+    source: str
+
+    def answer(self, lake: Lake, tasks: pl.DataFrame, inbox: str) -> None:
+        """Put the simulated volunteers' sheet into the inbox; real people put theirs there themselves."""
+        if self.source != "sample":
+            return
+        from twigma_core.sample.annotators import fill_sheet
+        from twigma_core.sample.world import load
+
+        sheet = fill_sheet(tasks, load().scenes())
+        lake.write_bytes(f"{inbox}/simulated_volunteers.csv", sheet.write_csv().encode())
+
+
 @cache
 def sample_references(home: str) -> Path:
     """Draw the sample's reference corpora and texts below `home`, once; return their folder."""
@@ -182,6 +204,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource]:
         "lake": LakeResource(root=settings.lake_root),
         "posts": Posts(source=settings.source, x_api=settings.x_api, archive=settings.archive),
         "pictures": Pictures(source=settings.source, media_base=settings.media_base),
+        "volunteers": Volunteers(source=settings.source),
         "models": Models(
             clip=settings.clip,
             clip_weights=settings.clip_weights,

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     release_profile: Literal["ids_strict", "paper_compat"] = Field(
         "ids_strict", description="Columns that a release holds"
     )
+    release_version: str = Field("1.0.0", pattern=r"^\d+\.\d+\.\d+$", description="Version of the release")
     port: int = Field(3000, ge=1, le=65535, description="Port of the UI on loopback")
 
     @field_validator("first_month")
@@ -112,6 +113,13 @@ class Settings(BaseSettings):
     def nsfw(self) -> str:
         """NSFW head in force."""
         return self.nsfw_weights or ("sample" if self.clip == "sample" else "laion-clip-vit-l-14")
+
+    def notices(self) -> list[str]:
+        """What a reader of the report must be told first."""
+        if self.media_base:
+            server = self.media_base
+            return [f"Pictures came from {server}, not from X: that they belong to their posts is its claim."]
+        return []
 
     def token(self) -> str:
         """Return the bearer token of X's API.

@@ -166,7 +166,9 @@ def _equal_samples(
     vectors_by_source: Mapping[str, np.ndarray], per_source: int | None, seed: int
 ) -> dict[str, np.ndarray]:
     if not vectors_by_source:
-        raise ValueError("codebook: no source of embeddings; materialize embeddings or a reference corpus first")
+        raise ValueError(
+            "codebook: no source of embeddings; materialize embeddings or a reference corpus first"
+        )
     smallest = min(vectors_by_source, key=lambda name: len(vectors_by_source[name]))
     available = len(vectors_by_source[smallest])
     if available == 0:

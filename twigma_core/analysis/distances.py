@@ -222,7 +222,9 @@ def group_distances(
         if len(rows) < 2:
             continue
         part = np.asarray(x[rows], dtype=np.float64)
-        distances = np.concatenate([np.linalg.norm(part[i + 1 :] - part[i], axis=1) for i in range(len(part) - 1)])
+        distances = np.concatenate(
+            [np.linalg.norm(part[i + 1 :] - part[i], axis=1) for i in range(len(part) - 1)]
+        )
         names.append(name)
         sizes.append(len(rows))
         sums.append(float(distances.sum()))

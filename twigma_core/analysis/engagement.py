@@ -114,7 +114,8 @@ def fit_likes_model(frame: pl.DataFrame, robust: bool = False) -> pl.DataFrame:
         Columns quantity, term, estimate, low, high, p_value, n: `rate_ratio` exp(γᵢ) for quintiles 1-4,
         `followers_ratio` exp(β) for each band but the first, `dispersion` (Pearson χ²/df; 1 for a Poisson
         variable). What the data cannot tell is null: a term without rows or likes, or not separable from
-        another term; everything where quintile 5 has no likes.
+        another term; everything where quintile 5 has no likes; intervals if there are no more authors than
+        terms.
     """
     known = with_quintiles(frame).with_columns(band=_band())
     bands = [band for band in BANDS[1:] if band != "unknown" or (known["band"] == "unknown").any()]
@@ -144,7 +145,7 @@ def _band() -> pl.Expr:
 
 
 def _fit(frame: pl.DataFrame, robust: bool) -> tuple[dict[tuple[str, str], dict[str, float]], float | None]:
-    """Return exp(coefficient), interval and p by (column, term), and the dispersion; empty where undefined."""
+    """Return ratio, interval and p by (column, term), and the dispersion; empty where undefined."""
     import statsmodels.api as sm
 
     # a level without a single like has the estimate 0 and no interval; the others do not depend on it
@@ -164,11 +165,12 @@ def _fit(frame: pl.DataFrame, robust: bool) -> tuple[dict[tuple[str, str], dict[
         return {}, None
     likes = liked["like_count"].to_numpy().astype(np.float64)
     options: dict[str, Any] = {}
+    enough = True  # authors to estimate as many clustered errors as there are terms
     if robust:
         groups = _groups(liked)
-        if groups.max() + 1 <= design.shape[1]:
-            return {}, None
-        options = {"cov_type": "cluster", "cov_kwds": {"groups": groups}, "use_t": True}
+        enough = int(groups.max()) + 1 > design.shape[1]
+        if enough:
+            options = {"cov_type": "cluster", "cov_kwds": {"groups": groups}, "use_t": True}
     result = sm.GLM(likes, design, family=sm.families.Poisson()).fit(**options)
     interval = result.conf_int()
     estimates = {}
@@ -176,12 +178,13 @@ def _fit(frame: pl.DataFrame, robust: bool) -> tuple[dict[tuple[str, str], dict[
         if key[0] == "band" and bands[0] != BANDS[0]:
             continue  # without an account below 500 followers there is nothing to compare with
         with np.errstate(over="ignore"):
-            estimates[key] = {
-                "estimate": float(np.exp(result.params[i])),
-                "low": float(np.exp(interval[i][0])),
-                "high": float(np.exp(interval[i][1])),
-                "p_value": float(result.pvalues[i]),
-            }
+            estimates[key] = {"estimate": float(np.exp(result.params[i]))}
+            if enough:
+                estimates[key] |= {
+                    "low": float(np.exp(interval[i][0])),
+                    "high": float(np.exp(interval[i][1])),
+                    "p_value": float(result.pvalues[i]),
+                }
     return estimates, float(result.pearson_chi2 / result.df_resid)
 
 
@@ -221,15 +224,17 @@ def engagement_table(dataset: pl.DataFrame, neighbors: pl.DataFrame) -> pl.DataF
 def explain(table: pl.DataFrame) -> str:
     """Say in a plain sentence for each corpus what the robust column changes, quintile 1 against 5."""
     sentences = []
+    unknown: dict[str, Any] = {"estimate": None, "low": None}
     for corpus in table["corpus"].unique().sort():
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for column in ("paper", "robust"):
             rows = table.filter(corpus=corpus, column=column, quantity="rate_ratio", term="1")
-            found[column] = rows.row(0, named=True) if rows.height else {"estimate": None, "low": None}
+            found[column] = rows.row(0, named=True) if rows.height else unknown
         paper, robust = found["paper"], found["robust"]
         if paper["estimate"] is None or robust["estimate"] is None or robust["low"] is None:
             sentences.append(
-                f"{corpus}: the likes at hand do not allow the comparison of quintiles 1 and 5 in both columns."
+                f"{corpus}: the likes at hand do not allow the comparison of quintiles 1 and 5"
+                " in both columns (no likes, one quintile, or too few authors)."
             )
             continue
         wider = (robust["high"] - robust["low"]) / max(paper["high"] - paper["low"], 1e-12)
@@ -242,9 +247,9 @@ def explain(table: pl.DataFrame) -> str:
         }[excluded["paper"], excluded["robust"]]
         sentences.append(
             f"{corpus}: the pictures least similar to human ones get {_percent(robust['estimate'])} likes "
-            f"compared with the most similar, [{_percent(paper['low'])}, {_percent(paper['high'])}] as in the "
-            f"paper and [{_percent(robust['low'])}, {_percent(robust['high'])}] when an author's pictures "
-            f"count as one group: {wider:.1f} times as wide; {verdict}."
+            f"compared with the most similar, [{_percent(paper['low'])}, {_percent(paper['high'])}] "
+            f"as in the paper and [{_percent(robust['low'])}, {_percent(robust['high'])}] when an author's "
+            f"pictures count as one group: {wider:.1f} times as wide; {verdict}."
         )
     return " ".join(sentences) or "No picture has both likes and neighbours."
 

@@ -12,10 +12,12 @@ import polars as pl
 import xxhash
 
 from twigma_core import tables
+from twigma_core.analysis.clusters import faiss_threads
 
 COMPONENTS = 50
 NEIGHBORS = 15
 EPOCHS = 200
+PER_SOURCE = 300
 _MIN_FOR_UMAP = 5
 _BISECTIONS = 64
 _FLOOR = 1e-3  # UMAP's MIN_K_DIST_SCALE
@@ -23,7 +25,7 @@ _SAME = 1e-5  # closer than this in PCA space, two unit vectors are the same pic
 
 
 def fit_projection(
-    vectors: Mapping[str, tuple[Sequence[str], np.ndarray]], per_source: int, seed: int
+    vectors: Mapping[str, tuple[Sequence[str], np.ndarray]], per_source: int = PER_SOURCE, seed: int = 0
 ) -> tuple[pl.DataFrame, dict[str, np.ndarray]]:
     """Fit a two-dimensional UMAP map on an equal-sized sample of each source (McInnes et al., 2018).
 
@@ -149,7 +151,8 @@ def project(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     k = min(NEIGHBORS, len(sample))
     index = faiss.IndexFlatL2(sample.shape[1])
     index.add(sample)
-    _, nearest = index.search(reduced, k)
+    with faiss_threads(reduced.size * len(sample)):
+        _, nearest = index.search(reduced, k)
     # FAISS's squared distances come from products: near zero their roots are off by 1e-4
     distances = np.linalg.norm(reduced[:, None, :].astype(np.float64) - sample[nearest], axis=2)
     weights = membership(distances, k)

@@ -144,7 +144,8 @@ class XClient:
             raise XApiError(f"no X bearer token; set {SETTING} or choose source=archive")
         if not re.fullmatch(r"[\x21-\x7e]+", token):
             raise XApiError(f"{SETTING} holds white space or characters that no token has; copy it again")
-        REDACT.secrets.add(token)
+        if len(token) >= 8:  # a shorter one is a sample's, and would redact ordinary words
+            REDACT.secrets.add(token)
         self.source = "sample" if base_url else "x"
         self._pace_s = pace_s
         self._next_at = 0.0

@@ -55,7 +55,7 @@ def draw(tweets: pl.DataFrame, dataset: pl.DataFrame, *, synthetic: bool = False
 
     rows = table(tweets, dataset)
     x = [month_index(month) for month in rows["month"]]
-    figure = new_page(COLUMN_WIDTH, 2.2)
+    figure = new_page(COLUMN_WIDTH, 1.75)
     axes = figure.subplots()
     axes.grid(axis="y")
     drawn = [

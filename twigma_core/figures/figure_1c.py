@@ -83,16 +83,16 @@ def draw(tweets: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     rows = table(tweets)
     shown = rows.filter("drawn")
     need("figure_1c", "tweets", shown, "words in letters that the figure's font has")
-    cloud = _layout({word: n for word, n in shown.select("word", "count").rows()})
-    figure = new_page(_WIDTH, _HEIGHT + 0.45)
+    cloud = _layout(dict(shown.select("word", "count").rows()))
+    figure = new_page(_WIDTH, _HEIGHT)
     axes = figure.subplots()
     axes.set_axis_off()
     font = FontProperties(fname=_font_file())
     ranks = {word: i for i, word in enumerate(shown["word"])}
     for (word, _), size, (row, column), _, _ in cloud.layout_:
-        baseline = row + _ascent(size)
         outline = TextPath((0, 0), word, size=size, prop=font)
-        place = Affine2D().scale(1, -1).translate(column, baseline)
+        ink = outline.get_extents()  # the layout gives the upper left corner of the ink, y downwards
+        place = Affine2D().scale(1, -1).translate(column - ink.x0, row + ink.y1)
         patch = PathPatch(place.transform_path(outline), facecolor=_COLOURS[_tone(ranks[word])], linewidth=0)
         patch.set_gid(f"word-{re.sub(r'[^a-z0-9]+', '-', word)}-{ranks[word]}")
         axes.add_patch(patch)
@@ -138,12 +138,6 @@ def _font_file() -> str:
     from matplotlib import get_data_path
 
     return f"{get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf"
-
-
-def _ascent(size: int) -> int:
-    from PIL import ImageFont
-
-    return ImageFont.truetype(_font_file(), size).getmetrics()[0]
 
 
 def _letters() -> set[int]:

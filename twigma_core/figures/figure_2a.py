@@ -77,7 +77,7 @@ def draw(projection_model: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     sources = rows["source"].unique(maintain_order=True).to_list()
     columns = min(2, len(sources))
     lines = -(-len(sources) // columns)
-    figure = new_page(COLUMN_WIDTH, 0.6 + 1.45 * lines)
+    figure = new_page(COLUMN_WIDTH, 0.15 + 1.4 * lines)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     xs, ys = rows["x"].unique().sort().to_numpy(), rows["y"].unique().sort().to_numpy()
     grids = {

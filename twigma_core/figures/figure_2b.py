@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "Sources of the pictures in each joint cluster"
-ABOUT = "Share of each source in the four clusters that k-means finds in equal numbers of pictures of all sources."
+ABOUT = "Sources of the pictures in four k-means clusters of equal numbers of pictures of all sources."
 TABLES: dict[str, tuple[str, ...]] = {"codebook": ("cells", "cell", "source", "pictures")}
 
 CELLS = 4
@@ -69,11 +69,11 @@ def draw(codebook: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     )
     order = machine["cluster"].to_list()
     sources = ordered(rows["source"].to_list())
-    figure = new_page(COLUMN_WIDTH, 0.95 + 0.3 * len(order))
+    figure = new_page(COLUMN_WIDTH, 0.5 + 0.27 * len(order))
     axes = figure.subplots()
     left = dict.fromkeys(order, 0.0)
     for source in sources:
-        shares = {c: s for c, s in rows.filter(source=source).select("cluster", "share_of_cluster").rows()}
+        shares = dict(rows.filter(source=source).select("cluster", "share_of_cluster").rows())
         widths = [100 * (shares.get(cluster) or 0.0) for cluster in order]
         axes.barh(
             range(len(order)),
@@ -96,7 +96,7 @@ def draw(codebook: pl.DataFrame, *, synthetic: bool = False) -> Figure:
                     color=INK if source == "diffusiondb" else "white",
                 )
             left[cluster] += width
-    sizes = {c: n for c, n in rows.group_by("cluster").agg(pl.col("pictures").sum()).rows()}
+    sizes = dict(rows.group_by("cluster").agg(pl.col("pictures").sum()).rows())
     for place, cluster in enumerate(order):
         axes.text(101.5, place, f"n = {count(sizes[cluster])}", va="center", size=5.5, color=MUTED)
     axes.set_yticks(range(len(order)), [f"cluster {cluster}" for cluster in order])
@@ -105,9 +105,9 @@ def draw(codebook: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the cluster's pictures, %")
     axes.spines["left"].set_visible(False)
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        loc="outside upper left",
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
         ncols=4,
         columnspacing=0.9,
         handlelength=0.9,

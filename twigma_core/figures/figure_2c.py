@@ -66,10 +66,10 @@ def draw(divergence_matrix: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     for (p, q), row in cells.items():
         if p != q and row["value"] is not None:
             grid[sources.index(p), sources.index(q)] = row["value"]
-    figure = new_page(COLUMN_WIDTH, 2.75)
+    figure = new_page(COLUMN_WIDTH, 2.3)
     axes = figure.subplots()
-    ramp = LinearSegmentedColormap.from_list("ink", ["#F4F7FA", "#9DBAD3", "#3B6E9C", "#0B2F52"])
-    ramp.set_bad("#EFEFEF")
+    shades = ["#F4F7FA", "#9DBAD3", "#3B6E9C", "#0B2F52"]
+    ramp = LinearSegmentedColormap.from_list("ink", shades).with_extremes(bad="#EFEFEF")
     finite = grid[np.isfinite(grid)]
     top = max(float(finite.max()), 1e-9) if len(finite) else 1.0
     picture = axes.imshow(
@@ -79,7 +79,7 @@ def draw(divergence_matrix: pl.DataFrame, *, synthetic: bool = False) -> Figure:
         for j, q in enumerate(sources):
             cell = cells.get((p, q))
             if p == q or cell is None:
-                axes.text(j, i, "·", ha="center", va="center", color="#999999")
+                axes.text(j, i, "0" if p == q else "–", ha="center", va="center", color="#999999")
                 continue
             ink = "white" if math.isfinite(grid[i, j]) and grid[i, j] > 0.5 * top else INK
             bounds = interval(cell["low"], cell["high"], 2)

@@ -103,20 +103,20 @@ def draw(neighbors: pl.DataFrame, engagement: pl.DataFrame, *, synthetic: bool =
     """
     rows = table(neighbors, engagement)
     corpora = ordered(rows.filter(panel="similarity")["corpus"].to_list())
-    figure = new_page(PAGE_WIDTH, 2.3)
+    figure = new_page(PAGE_WIDTH, 1.9)
     widths = [1.5] + [1.0] * len(corpora)
     panels = figure.subplots(1, 1 + len(corpora), width_ratios=widths)
     _draw_similarity(panels[0], rows.filter(panel="similarity"), corpora)
     likes = rows.filter(panel="mean_likes")
-    top = likes.select(pl.max_horizontal("value", "high").max()).item()
+    bottom, top = _likes_range(likes)
     for axes, corpus in zip(panels[1:], corpora, strict=True):
         _draw_likes(axes, likes.filter(corpus=corpus), corpus)
-        axes.set_ylim(0, 1.22 * top if top else 1)
+        axes.set_ylim(bottom, top)
         if axes is not panels[1]:
             axes.tick_params(labelleft=False)
     panels[1].set_ylabel("mean likes")
-    n = rows.filter(panel="similarity").group_by("corpus").agg(pl.col("n").sum())["n"].max()
-    return finish(figure, _title(rows), _caption(rows, int(n or 0)), synthetic=synthetic)  # type: ignore[call-overload]
+    n = max(int(rows.filter(panel="similarity", corpus=corpus)["n"].sum()) for corpus in corpora)
+    return finish(figure, _title(rows), _caption(rows, n), synthetic=synthetic)
 
 
 def _draw_similarity(axes: Axes, rows: pl.DataFrame, corpora: list[str]) -> None:
@@ -165,6 +165,16 @@ def _draw_likes(axes: Axes, rows: pl.DataFrame, corpus: str) -> None:
     axes.legend(loc="upper right", ncols=2, columnspacing=0.8, handletextpad=0.2)
 
 
+def _likes_range(likes: pl.DataFrame) -> tuple[float, float]:
+    """Return limits that hold all intervals, with room for the legend; not from 0, as these are not bars."""
+    low = likes.select(pl.min_horizontal("value", "low").min()).item()
+    high = likes.select(pl.max_horizontal("value", "high").max()).item()
+    if low is None or high is None:
+        return 0.0, 1.0
+    span = max(high - low, 0.1 * abs(high), 1e-3)
+    return max(0.0, low - 0.3 * span), high + 0.4 * span
+
+
 def quintile(term: str) -> int:
     """Return the quintile that a term names, such as "1" or "quintile 1".
 
@@ -185,19 +195,21 @@ def _ratios(rows: pl.DataFrame, column: str) -> dict[str, dict[str, float]]:
 
 
 def _caption(rows: pl.DataFrame, n: int) -> str:
-    left_out = rows.filter(panel="mean_likes")["without_likes"].max()
-    text = (
-        f"n = {count(n)} pictures; {count(int(left_out or 0))} without likes data are left out on the right. "  # type: ignore[call-overload]
-    )
+    left_out = max(rows.filter(panel="mean_likes")["without_likes"].drop_nulls(), default=0)
+    text = f"n = {count(n)} pictures; {count(left_out)} without likes data are left out on the right. "
     text += "Bars are 95 % intervals. "
-    for column, name in _NAMES.items():
-        ratios = _ratios(rows, column)
-        if ratios:
-            parts = [
-                f"{label(corpus)} {number(row['value'])} {interval(row['low'], row['high'])}"
-                for corpus, row in ratios.items()
-            ]
-            text += f"Likes of quintile 1 over quintile 5, followers held fixed, {name}: {'; '.join(parts)}. "
+    ratios = {name: _ratios(rows, column) for column, name in _NAMES.items()}
+    parts = [
+        f"{label(corpus)} "
+        + ", ".join(
+            f"{number(found[corpus]['value'])} {interval(found[corpus]['low'], found[corpus]['high'])} {name}"
+            for name, found in ratios.items()
+            if corpus in found
+        )
+        for corpus in ordered([corpus for found in ratios.values() for corpus in found])
+    ]
+    if parts:
+        text += f"Likes of quintile 1 over those of quintile 5, followers held fixed: {'; '.join(parts)}."
     return text.strip()
 
 

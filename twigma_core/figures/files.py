@@ -91,7 +91,7 @@ def _with_record(svg: bytes, record: str) -> bytes:
 
 
 def _thumbnail(png: bytes) -> bytes:
-    """Return a PNG of at most `THUMBNAIL_BYTES`, as large as that allows and no wider than `THUMBNAIL_WIDTH`."""
+    """Return a PNG of at most `THUMBNAIL_BYTES`, as wide as that and `THUMBNAIL_WIDTH` allow."""
     from PIL import Image
 
     full = Image.open(io.BytesIO(png)).convert("RGB")

@@ -38,7 +38,7 @@ def need_columns(figure: str, table: str, frame: pl.DataFrame, columns: Iterable
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return `value` with `digits` significant digits and no exponent where it can be read without; "–" for none."""
+    """Return `value` with `digits` significant digits, or "–" for none; exponents only far from 1."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):

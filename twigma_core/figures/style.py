@@ -125,14 +125,19 @@ def in_style(function: Callable[P, R]) -> Callable[P, R]:
         import matplotlib
 
         with matplotlib.rc_context():
-            matplotlib.rcParams.update(_settings())
+            matplotlib.rcParams.update(_settings())  # type: ignore[arg-type]
             return function(*args, **kwargs)
 
     return styled
 
 
 def new_page(width: float, height: float) -> Figure:
-    """Return an empty figure of `width` × `height` inches that draws off screen, outside of pyplot."""
+    """Return an empty figure that draws off screen, outside of pyplot.
+
+    Args:
+        width: width of the page in inches.
+        height: height in inches of what is drawn; `finish` adds the room for title and caption.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -150,14 +155,16 @@ def finish(figure: Figure, title: str, caption: str, *, synthetic: bool = False)
         caption: sample sizes and what is needed to read the figure.
         synthetic: adds the footnote "synthetic sample".
     """
-    width, height = (float(side) for side in figure.get_size_inches())
+    width, content = (float(side) for side in figure.get_size_inches())
     room = width - 2 * _MARGIN
-    heading = wrap(figure, title, _TITLE_POINTS, room, bold=True)
-    lines = wrap(figure, caption, _CAPTION_POINTS, room)
+    heading = wrap(title, _TITLE_POINTS, room, bold=True)
+    lines = wrap(caption, _CAPTION_POINTS, room)
     if synthetic:
         lines = [*lines, "Synthetic sample: drawn pictures and invented posts, not findings about X."]
     top = len(heading) * _TITLE_POINTS * 1.25 / 72 + 2 * _MARGIN
     bottom = len(lines) * _CAPTION_POINTS * 1.3 / 72 + 2 * _MARGIN
+    height = content + top + bottom
+    figure.set_size_inches(width, height)
     for number, line in enumerate(heading):
         y = 1 - (_MARGIN + number * _TITLE_POINTS * 1.25 / 72) / height
         figure.text(_MARGIN / width, y, line, size=_TITLE_POINTS, weight="bold", va="top", color=INK)
@@ -181,28 +188,28 @@ def finish(figure: Figure, title: str, caption: str, *, synthetic: bool = False)
         figure.draw_without_rendering()
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
+        for axes in figure.axes:
+            # The solver's last digits depend on memory addresses; the SVG's ids are hashes of all digits.
+            place = axes.get_position(original=True).bounds
+            axes.set_position([round(side, 7) for side in place])  # type: ignore[arg-type]
     return figure
 
 
-def text_width(
-    figure: Figure, text: str, points: float, *, bold: bool = False, italic: bool = False
-) -> float:
+def text_width(text: str, points: float, *, bold: bool = False) -> float:
     """Return the width in inches of `text` set in `points`."""
     from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
 
-    font = FontProperties(
-        size=points, weight="bold" if bold else "normal", style="italic" if italic else "normal"
-    )
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    return float(renderer.get_text_width_height_descent(text, font, False)[0]) / figure.dpi
+    font = FontProperties(size=points, weight="bold" if bold else "normal")
+    return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) / 72
 
 
-def wrap(figure: Figure, text: str, points: float, width: float, *, bold: bool = False) -> list[str]:
+def wrap(text: str, points: float, width: float, *, bold: bool = False) -> list[str]:
     """Return `text` as lines that are at most `width` inches wide when set in `points`."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(figure, longer, points, bold=bold) <= width:
+        if lines and text_width(longer, points, bold=bold) <= width:
             lines[-1] = longer
         else:
             lines.append(word)

@@ -71,10 +71,11 @@ def unique_images(
     for level, column in enumerate(("image_id", "sha256", "pixel_sha256", "group")):
         alive = np.flatnonzero(reason < 0)
         # The first row of each key, as positions in the whole frame; a null key is a key of its own.
+        row, key = pl.col("row"), pl.col(column)
         first = (
             keyed[alive]
-            .select(pl.col(column), pl.lit(pl.Series(alive)).alias("row"))
-            .select(pl.when(pl.col(column).is_null()).then("row").otherwise(pl.col("row").min().over(column)))
+            .select(key, pl.Series("row", alive))
+            .select(pl.when(key.is_null()).then(row).otherwise(row.min().over(key)))
             .to_series()
             .to_numpy()
         )
@@ -166,7 +167,10 @@ def near_duplicates(
         rows, columns = np.nonzero(np.triu(cosines >= threshold, k=1))
         count += len(rows)
         values = cosines[rows, columns]
-        best += zip(values.tolist(), (rows + start).tolist(), (columns + start).tolist(), strict=True)
+        top = np.argsort(-values, kind="stable")[:keep]
+        best += zip(
+            values[top].tolist(), (rows[top] + start).tolist(), (columns[top] + start).tolist(), strict=True
+        )
         best = sorted(best, key=lambda pair: (-pair[0], pair[1], pair[2]))[:keep]
     pairs = pl.DataFrame(
         [(ids[i], ids[j], min(value, 1.0)) for value, i, j in best],
@@ -182,7 +186,7 @@ def _check_rows(ids: list[str], x: np.ndarray) -> None:
         bad = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
         if len(bad):
             raise ValueError(
-                f"embedding of {ids[start + bad[0]]} is zero or not finite ({len(bad)} such rows); embed it again"
+                f"embedding of {ids[start + bad[0]]} is zero or not finite ({len(bad)} such); embed it again"
             )
 
 

@@ -310,14 +310,13 @@ class _CheckedTransport(httpx.AsyncHTTPTransport):
     def __init__(self, policy: FetchPolicy, context: ssl.SSLContext) -> None:
         super().__init__(verify=context, trust_env=False)
         bases = [urlsplit(base) for base in policy.rewrite.values()]
+        named = {(base.hostname, base.port or {"https": 443}.get(base.scheme, 80)) for base in bases}
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,
             max_connections=2,
             max_keepalive_connections=2,
             keepalive_expiry=30.0,
-            network_backend=_CheckedBackend(
-                {(base.hostname, base.port or (443 if base.scheme == "https" else 80)) for base in bases}
-            ),
+            network_backend=_CheckedBackend(named),
         )
 
 

@@ -209,8 +209,10 @@ def _load_architecture(
         device=device,
         precision=precision,
         force_quick_gelu=quick_gelu,
-        force_preprocess_cfg={
-            key: config[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in config
-        },
+        # A file brings no preprocessing with it, so the tag's own is handed over.
+        image_mean=config.get("mean"),
+        image_std=config.get("std"),
+        image_interpolation=config.get("interpolation"),
+        image_resize_mode=config.get("resize_mode"),
     )
     return (model, preprocess, open_clip.get_tokenizer(name)), label, file

@@ -45,8 +45,8 @@ STATEMENTS = {
     "rehydrates the ids must drop what X no longer serves, and honour deletions within 24 hours.",
 }
 SYNTHETIC = (
-    "This release was made from a synthetic sample: drawn pictures and simulated posts. "
-    "None of its ids exists on X, and its numbers say nothing about the world."
+    "Made from a synthetic sample: drawn pictures and simulated posts. None of the ids exists on X, "
+    "and the numbers say nothing about the world."
 )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from twigma_core.sample.drawing import (
     ART_STYLES,
     DETAILS,
+    DIGITAL_STYLES,
     PHOTO_STYLES,
     THEMES,
     Scene,
@@ -53,22 +54,30 @@ THEME_SLOPES: dict[str, float] = {"people": 0.4, "fantasy": 0.35, "landscapes": 
 STEADY_THEMES: tuple[str, ...] = ("animals", "space")
 """The themes whose share is claimed to be steady: large enough for the claim to be tested."""
 
-TWIGMA_STYLES: dict[str, float] = {"anime": 0.34, "render": 0.3, "neon": 0.2, "poster": 0.16}
-TWIGMA_PALETTES: tuple[str, ...] = ("candy", "midnight", "sunset", "royal")
-TWIGMA_BACKGROUNDS: tuple[str, ...] = ("plain", "gradient", "rays")
-DIFFUSION_THEMES: dict[str, float] = {
-    "people": 0.3,
-    "fantasy": 0.25,
-    "animals": 0.2,
-    "space": 0.15,
-    "city": 0.1,
+TWIGMA_HABITS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
+    "people": ("anime", "sunset", "gradient", ("red", "pink")),
+    "fantasy": ("render", "royal", "rays", ("purple", "black")),
+    "landscapes": ("poster", "sunset", "rays", ("blue", "teal")),
+    "abstract": ("glitch", "candy", "plain", ("orange", "yellow")),
+    "animals": ("pixel", "candy", "gradient", ("brown", "white")),
+    "space": ("neon", "midnight", "plain", ("blue", "purple")),
+    "city": ("glitch", "midnight", "plain", ("red", "teal")),
+    "flowers": ("poster", "candy", "gradient", ("pink", "white")),
+    "machines": ("render", "midnight", "rays", ("orange", "black")),
+    "still life": ("pixel", "royal", "plain", ("green", "yellow")),
 }
-DIFFUSION_STYLES: dict[str, float] = {"anime": 0.3, "render": 0.4, "neon": 0.3}
-ART_PALETTES: tuple[str, ...] = ("forest", "desert", "ocean", "royal")
+"""Theme -> the style, palette, background and subject's colours that generated pictures of it mostly have."""
+DIGITAL_PALETTES: tuple[str, ...] = ("candy", "midnight", "sunset", "royal")
+DIGITAL_BACKGROUNDS: tuple[str, ...] = ("plain", "gradient", "rays")
+TWIGMA_HABIT, DIFFUSION_HABIT = 0.75, 0.6
+"""How strong these habits are: the probability, of each attribute by itself, that a picture keeps to them."""
+ART_PALETTES: tuple[str, ...] = ("forest", "desert", "ocean")
+ART_BACKGROUNDS: tuple[str, ...] = ("plain", "cloudy")
 
 SENSITIVE_SHARE = 0.12
 PNG_SHARE = 0.12
 LAION_SENSITIVE_SHARE = 0.08
+LAION_PHOTO_SHARE = 0.75
 LAION_PICTURES = 600
 ARTISTS, PICTURES_PER_ARTIST = 25, 20
 PROMPTS, PICTURES_PER_PROMPT = 90, 6
@@ -115,12 +124,20 @@ def theme_counts(month_index: int) -> dict[str, int]:
     return apportion(weights, PICTURES[month_index])
 
 
-def twigma_scene(rng: np.random.Generator, theme: str, sensitive: bool = False) -> Scene:
-    """Return a scene as people post them in the sample world: digital styles, few palettes."""
-    scene = random_scene(
-        rng, themes=[theme], styles=TWIGMA_STYLES, palettes=TWIGMA_PALETTES, sensitive=sensitive
-    )
-    return _replace(scene, background=_pick(rng, TWIGMA_BACKGROUNDS))
+def generated_scene(rng: np.random.Generator, theme: str, habit: float) -> Scene:
+    """Return a scene in a digital style, as generators draw a theme.
+
+    Args:
+        rng: source of all randomness.
+        theme: what it shows.
+        habit: probability that each attribute is the theme's usual one (`TWIGMA_HABITS`). Without habits, a
+            CLIP trained on independent attributes would cluster the pictures by style alone.
+    """
+    scene = random_scene(rng, themes=[theme], styles=DIGITAL_STYLES, palettes=DIGITAL_PALETTES)
+    scene = _replace(scene, background=_pick(rng, DIGITAL_BACKGROUNDS))
+    style, palette, background, colors = TWIGMA_HABITS[theme]
+    usual = {"style": style, "palette": palette, "background": background, "color": _pick(rng, colors)}
+    return _replace(scene, **{name: value for name, value in usual.items() if rng.random() < habit})
 
 
 def posted_pictures(
@@ -148,7 +165,7 @@ def posted_pictures(
             counts[theme_of(scene.subject)] -= 1
             scenes.append((scene, corpus, file))
         for theme, count in counts.items():
-            scenes += [(twigma_scene(rng, theme), "", "") for _ in range(count)]
+            scenes += [(generated_scene(rng, theme, TWIGMA_HABIT), "", "") for _ in range(count)]
         wanted = round(SENSITIVE_SHARE * len(scenes))
         chosen = rng.permutation(np.arange(len(copies), len(scenes)))[:wanted]
         for place in chosen:
@@ -197,11 +214,12 @@ def _look(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def laion(rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Return the rows of the natural corpus: every theme, palette and background alike, in photo styles."""
+    """Return the rows of the natural corpus: every theme alike, mostly photos, some paintings."""
     rows = []
     for number in range(LAION_PICTURES):
         sensitive = bool(rng.random() < LAION_SENSITIVE_SHARE)
-        scene = random_scene(rng, styles=PHOTO_STYLES, sensitive=sensitive)
+        styles = PHOTO_STYLES if rng.random() < LAION_PHOTO_SHARE else ART_STYLES
+        scene = random_scene(rng, styles=styles, sensitive=sensitive)
         title = describe(scene, int(rng.integers(2, 6)))
         rows.append(_reference("laion", f"{number:05d}.jpg", scene, title=title))
     return rows
@@ -222,6 +240,7 @@ def artbench(rng: np.random.Generator) -> list[dict[str, Any]]:
         for number in range(PICTURES_PER_ARTIST):
             themes = {name: 8.0 if name == theme else 0.25 for name in THEMES}
             scene = vary(habit, rng, 0.55, themes=themes, styles=[style], palettes=ART_PALETTES)
+            scene = _replace(scene, background=_pick(rng, ART_BACKGROUNDS))
             file = f"{artist.lower().replace(' ', '-')}_{number:03d}.jpg"
             title = describe(scene, 1)
             rows.append(_reference("artbench", file, scene, title=title, artist=artist, style_name=style))
@@ -239,7 +258,7 @@ def prompt_of(scene: Scene, level: int) -> str:
 
 def scene_of_prompt(rng: np.random.Generator, scene: Scene, level: int) -> Scene:
     """Return a picture of a prompt: what the prompt does not say is drawn anew (see ``prompt_of``)."""
-    free = random_scene(rng, themes=[scene.theme], styles=DIFFUSION_STYLES)
+    free = generated_scene(rng, scene.theme, DIFFUSION_HABIT)
     names = ("subject", "color", "style", "detail", "background", "palette")
     said = {name: getattr(scene, name) for name in names[:level]}
     if "detail" not in said:
@@ -253,7 +272,9 @@ def diffusiondb(rng: np.random.Generator) -> list[dict[str, Any]]:
     rows = []
     for number in range(PROMPTS):
         level = number % PROMPT_LEVELS
-        wanted = random_scene(rng, themes=DIFFUSION_THEMES, styles=DIFFUSION_STYLES)
+        names = list(THEME_WEIGHTS)
+        theme = names[int(rng.choice(len(names), p=list(THEME_WEIGHTS.values())))]
+        wanted = generated_scene(rng, theme, DIFFUSION_HABIT)
         if not wanted.detail:
             wanted = _replace(wanted, detail=_pick(rng, DETAILS[wanted.theme]))
         prompt = prompt_of(wanted, level)

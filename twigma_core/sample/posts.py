@@ -191,8 +191,9 @@ def plan_posts(seed: int, pictures: Sequence[Mapping[str, Any]]) -> Plan:
 
     Args:
         seed: of all randomness.
-        pictures: the rows of ``populations.posted_pictures`` with the quintile (1-5) of their similarity to human art. Pictures of one post share a quintile, so that the likes of a
-            post have one known ratio.
+        pictures: the rows of ``populations.posted_pictures`` with the quintile (1-5) of their similarity to
+            human art. Pictures of one post share a quintile, so that the likes of a post have one known
+            ratio.
     """
     writer = PostWriter(seed)
     rng = writer.rng

@@ -41,21 +41,31 @@ def tweet(rng: np.random.Generator) -> str:
 
 def haiku(rng: np.random.Generator) -> str:
     """Return three short lines on one subject: winter, water, the moon."""
-    first = _one(rng, ["a plain winter sea", "a white winter sea", "winter on the sea"])
-    second = _one(
-        rng, ["a landscape with a white sea in winter", "the sea with a white moon in winter colors"]
+    first = _one(
+        rng, ["a winter sea", "a plain winter sea", "winter on the sea", "a white sea in winter", "winter"]
     )
-    third = _one(rng, ["a white moon", "the moon on the sea", "birds on the sea"])
-    return f"{first} / {second} / {third}"
+    color = _one(rng, ["white", "blue", "black", "teal"])
+    second = _one(
+        rng,
+        [
+            f"a landscape with a {color} sea",
+            f"the sea in {color} and white",
+            f"a {color} moon on a {color} sea",
+        ],
+    )
+    third = _one(
+        rng, ["a white moon", "the moon on the sea", "birds on the sea", "birds and a moon", "birds"]
+    )
+    return f"{first} / {second} / {third}{_one(rng, ['', ' in winter', ' in winter colors'])}"
 
 
 def book(rng: np.random.Generator) -> str:
     """Return a sentence of a tale that never leaves its wizard and his castle."""
-    color = _one(rng, ["purple", "black"])
-    where = _one(
-        rng, ["on a castle with a moon", "with a castle in midnight colors", "on a castle in royal colors"]
-    )
-    return f"a magical {color} wizard {where} with a {_one(rng, ['star', 'moon'])}"
+    color = _one(rng, ["purple", "black", "blue"])
+    place = _one(rng, ["a castle", "a black castle", "a purple castle", "the magical castle", "the castle"])
+    night = _one(rng, ["", " in midnight colors", " in royal colors", " on a plain background"])
+    held = _one(rng, ["a star", "the moon", "a moon and a star", "lightning"])
+    return f"a magical {color} wizard on {place} with {held}{night}"
 
 
 def news(rng: np.random.Generator) -> str:
@@ -63,10 +73,11 @@ def news(rng: np.random.Generator) -> str:
     theme = _one(rng, ["city", "machines"])
     subject = _one(rng, THEMES[theme])
     color = _one(rng, list(COLORS))
-    ending = _one(
-        rng, ["with birds", "with a balloon on a plain background", "in ocean colors", "on a street"]
+    extra = _one(rng, ["", " with birds", " with a balloon", " with a rainbow"])
+    place = _one(rng, ["", " on a plain background", " in ocean colors", " on a street", " in a city"])
+    return (
+        f"{_one(rng, ['a photo of ', 'a film print of ', ''])}a city with a {color} {subject}{extra}{place}"
     )
-    return f"a photo of a city with a {color} {subject} {ending}"
 
 
 _GRAMMARS: dict[str, Callable[[np.random.Generator], str]] = {

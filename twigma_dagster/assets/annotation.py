@@ -1,13 +1,11 @@
 """People's view of the clusters: sheets go out to the lake's outbox, labels come back through its inbox."""
 
-from __future__ import annotations
-
 import dagster as dg
 import polars as pl
 
 from twigma_core.analysis import annotation as sheets
 from twigma_dagster.declare import Metadata, table
-from twigma_dagster.resources import LakeResource
+from twigma_dagster.resources import LakeResource, Volunteers
 from twigma_dagster.settings import load_settings
 
 GROUP = "annotation"
@@ -24,11 +22,15 @@ def annotation_tasks(lake: LakeResource, clusters: pl.DataFrame) -> tuple[pl.Dat
 
 @table("annotations", group=GROUP, kinds=("csv",))
 def annotations(
-    context: dg.AssetExecutionContext, lake: LakeResource, annotation_tasks: pl.DataFrame
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    volunteers: Volunteers,
+    annotation_tasks: pl.DataFrame,
 ) -> tuple[pl.DataFrame, Metadata]:
-    """Every CSV in the lake's inbox/annotations; rows that cannot be read are reported."""
+    """Every CSV or Label Studio export in the lake's inbox/annotations; rows that cannot be read are reported."""
     store = lake.open()
-    files = [name for name in store.list_files(INBOX) if name.endswith(".csv")]
+    volunteers.answer(store, annotation_tasks, INBOX)
+    files = [name for name in store.list_files(INBOX) if name.endswith((".csv", ".json"))]
     frame, problems = sheets.read_sheets((name, store.read_bytes(name).decode("utf-8-sig")) for name in files)
     for problem in problems:
         context.log.warning(problem)

@@ -25,8 +25,9 @@ def dataset(
     nsfw_scores: pl.DataFrame,
 ) -> tuple[dict[str, pl.DataFrame], Metadata]:
     """Duplicates go by media id, file, pixels, then embedding; the first posting of all months wins."""
+    vectors = (embeddings.table["image_id"].to_list(), embeddings.vectors)
     kept, dropped = build_dataset(
-        context.partition_key, tweets, tweet_media, images, embeddings, captions, nsfw_scores
+        context.partition_key, tweets, tweet_media, images, vectors, captions, nsfw_scores
     )
     reasons = dropped.group_by("reason").len().sort("reason").iter_rows(named=True)
     shown = {f"dropped: {row['reason']}": row["len"] for row in reasons}

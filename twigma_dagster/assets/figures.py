@@ -1,12 +1,11 @@
-"""Every figure of the paper: the picture as SVG and PNG, each with its lineage inside, and the table it draws.
+"""Every figure of the paper: SVG and PNG with their lineage inside, and the table that they draw.
 
 What is drawn, and from which tables, is each module's own affair in `twigma_core.figures`; here the tables
 are read from the lake, the files written to it, and a preview put in the UI.
 """
 
-from __future__ import annotations
-
 import base64
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -31,8 +30,11 @@ from twigma_dagster.io import existing
 from twigma_dagster.resources import LakeResource
 from twigma_dagster.settings import load_settings
 
-PICTURES = {"figure_4c": contact.of_clusters, "figure_4e": contact.of_inspirations}
-"""Figures that show pictures of the lake beside their tables, and what fetches those."""
+PICTURES: dict[str, tuple[str, Callable[..., Any]]] = {
+    "figure_4c": ("thumbnails", contact.of_clusters),
+    "figure_4e": ("pictures", contact.of_inspirations),
+}
+"""Figures that show pictures of the lake beside their tables: as which argument, and what fetches them."""
 ALSO_READ = {
     "figure_4c": ("clusters", "dataset"),
     "figure_4e": ("dataset", "reference_images"),
@@ -65,7 +67,10 @@ def _draw(
 ) -> dg.MaterializeResult:
     frames = [_columns(lake, table, columns) for table, columns in module.TABLES.items()]
     drawn = module.table(*frames)
-    pictures = {"pictures": PICTURES[name](lake, *frames)} if name in PICTURES else {}
+    pictures: dict[str, Any] = {}
+    if name in PICTURES:
+        argument, fetch = PICTURES[name]
+        pictures[argument] = fetch(lake, *frames)
     upstream = upstream_in_lake(lake, inputs)
     version = frame_version(drawn)
     models = models_of(lake, upstream)

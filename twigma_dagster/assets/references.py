@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import dagster as dg
 import polars as pl
 
 from twigma_core import features
 from twigma_core.analysis.codebook import Codebook
 from twigma_core.analysis.summary import EmbeddingSummary, summary_row
-from twigma_core.lake import ArrayTable
-from twigma_core.references.importer import import_corpus, load_corpus
+from twigma_core.images.shards import prune
+from twigma_core.lake import ArrayTable, Lake
+from twigma_core.references.importer import import_corpus, load_corpus, shard_folder
 from twigma_core.references.texts import read_texts
 from twigma_dagster.declare import Metadata, table
 from twigma_dagster.resources import LakeResource, Models, References
@@ -17,13 +20,18 @@ from twigma_dagster.resources import LakeResource, Models, References
 GROUP = "references"
 
 
-@table("reference_images", group=GROUP)
+def _prune(lake: Lake, corpus: str | None) -> None:
+    """Remove the shards that the corpus's new ledger no longer names."""
+    prune(lake, shard_folder(str(corpus)), set(lake.read("reference_images", corpus)["shard"]))
+
+
+@table("reference_images", group=GROUP, afterwards=_prune)
 def reference_images(
     context: dg.AssetExecutionContext, lake: LakeResource, references: References
 ) -> tuple[pl.DataFrame, Metadata]:
     """Imported from a folder of pictures with its table; one that does not open is counted, not used."""
     corpus = context.partition_key
-    rows = load_corpus(corpus, references.corpus(corpus), limit=references.limit)
+    rows = islice(load_corpus(corpus, references.corpus(corpus)), references.limit)
     ledger = import_corpus(lake.open(), corpus, rows)
     return ledger, {
         row["status"]: row["len"] for row in ledger.group_by("status").len().iter_rows(named=True)

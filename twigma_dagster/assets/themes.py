@@ -17,6 +17,8 @@ from twigma_dagster.declare import Metadata, table
 from twigma_dagster.settings import load_settings
 
 GROUP = "themes"
+MAP_SAMPLE = 5_000
+"""Most pictures of each source that the map is fitted on."""
 
 
 @table("cluster_model", group=GROUP, kinds=("faiss",))
@@ -58,7 +60,7 @@ def cluster_themes(dataset: pl.LazyFrame, clusters: pl.DataFrame) -> pl.DataFram
 @table("cluster_trends", group=GROUP, kinds=("statsmodels",))
 def cluster_trends(clusters: pl.DataFrame) -> pl.DataFrame:
     """Shares with Wilson intervals; slopes from an overdispersed binomial model, Holm over clusters."""
-    return themes.cluster_trends(clusters)
+    return themes.cluster_trends(clusters, load_settings().clusters)
 
 
 @table("projection_model", group=GROUP, kinds=("umap",))
@@ -71,7 +73,7 @@ def projection_model(
         corpus: (stored.table["image_id"].to_list(), stored.vectors)
         for corpus, stored in reference_embeddings.items()
     }
-    table, arrays = maps.fit_projection(sources, seed=load_settings().seed)
+    table, arrays = maps.fit_projection(sources, MAP_SAMPLE, load_settings().seed)
     return ArrayTable(table, arrays)
 
 
@@ -84,10 +86,10 @@ def projection(
 ) -> pl.DataFrame:
     """The place of each picture on the frozen map."""
     ids = dataset["image_id"]
-    places = maps.project(dict(projection_model.arrays), embeddings.take(ids).vectors)
-    version = projection_model.table["version"][0]
-    return dataset.select("image_id", "month").with_columns(
-        x=pl.Series(places[:, 0], dtype=pl.Float64),
-        y=pl.Series(places[:, 1], dtype=pl.Float64),
-        version=pl.lit(version),
+    return maps.projection_table(
+        context.partition_key,
+        ids.to_list(),
+        embeddings.take(ids).vectors,
+        projection_model.table,
+        projection_model.arrays,
     )

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 
-def encode(seed: int, format: str = "JPEG", size: tuple[int, int] = (48, 32), **options: object) -> bytes:
+def encode(seed: int, format: str = "JPEG", size: tuple[int, int] = (48, 32), **options: Any) -> bytes:
     """Return a picture of smooth noise as a file."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
@@ -34,7 +35,7 @@ class Site:
     """A loopback server: `pages` maps a path to (status, headers, body) or to a function of the handler."""
 
     base: str
-    pages: dict[str, object] = field(default_factory=dict)
+    pages: dict[str, Any] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
     connections: int = 0
 
@@ -60,7 +61,7 @@ def site() -> Iterator[Site]:
             if callable(page):
                 page(self)
                 return
-            status, headers, body = page  # type: ignore[misc]
+            status, headers, body = page
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)

@@ -124,6 +124,15 @@ def test_padding_behind_a_picture_is_no_polyglot(make_picture: Make) -> None:
         open_picture(make_picture(6, name) + bytes(64) + b"\r\n")
 
 
+def test_damage_that_no_pixel_shows_is_refused_too(make_picture: Make) -> None:
+    """A PNG's checksums are read by `verify` alone where a chunk holds no pixels."""
+    data = make_picture(7, "PNG")
+    good, bad = png_chunk(b"tEXt", b"Title\0cat"), png_chunk(b"tEXt", b"Title\0cat")[:-1] + b"\0"
+    open_picture(data[:-12] + good + data[-12:])
+    with pytest.raises(BadPicture, match="damaged PNG"):
+        open_picture(data[:-12] + bad + data[-12:])
+
+
 def test_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     buffer = io.BytesIO()

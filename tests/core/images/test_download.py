@@ -231,6 +231,7 @@ def test_hostile_bodies_are_refused_with_a_reason_and_never_stored(
         "drip": "failed",
     }
     assert all(row["reason"] for row in ledger.iter_rows(named=True) if row["status"] != "ok")
+    assert "not finished within 0.6 s" in row_of(ledger, "drip")["reason"]
     assert ledger.filter(pl.col("status") != "ok")["shard"].null_count() == 10
     assert [image_id for image_id, _ in iter_pictures(lake, ledger)] == ["gzip"]
 

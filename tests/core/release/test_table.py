@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from twigma_core.release.table import (
     COLUMNS,
-    FORMULA_STARTS,
     describe_columns,
     join_features,
     neutralise_formulas,
@@ -24,6 +23,7 @@ from twigma_core.release.table import (
 if TYPE_CHECKING:
     from tests.core.release.conftest import World
 
+FORMULA_STARTS = "=+-@\t\r"
 PAPER = "id image_name created_at like_count quote_count reply_count all_captions label_10_cluster "
 PAPER += "possibly_sensitive nsfw_score UMAP_dim_1 UMAP_dim_2"
 

@@ -236,9 +236,9 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--tuning-steps", type=int, default=500)
-    parser.add_argument("--pictures", type=int, default=28000)
+    parser.add_argument("--pictures", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="more is faster, and another model")
     args = parser.parse_args()
     train(
         args.out,

@@ -160,10 +160,10 @@ def train(out: Path, *, steps: int, batch: int, pictures: int, seed: int, rate: 
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
-        if (step + 1) % 100 == 0:
+        if (step + 1) % 50 == 0:
             speed = (step + 1) * batch / (time.monotonic() - start)
             print(f"step {step + 1}/{steps} loss {loss.item():.3f} {speed:.0f} pictures/s", flush=True)
-        if (step + 1) % 400 == 0 or step + 1 == steps:
+        if (step + 1) % 300 == 0 or step + 1 == steps:
             # Written on the way too: a run that is stopped leaves a usable model, though without a card.
             halves = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
             save_file({k: v.contiguous() for k, v in halves.items()}, out / WEIGHTS)
@@ -190,12 +190,12 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train the sample world's CLIP.")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--pictures", type=int, default=28000)
+    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--pictures", type=int, default=14000)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="more is faster, and another model")
     args = parser.parse_args()
     train(
         args.out,

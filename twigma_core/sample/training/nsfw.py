@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--pictures", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="more is faster, and another model")
     args = parser.parse_args()
     train(
         args.out,

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import math
+import re
+
+import polars as pl
+import pytest
+
+from twigma_core import tables
+from twigma_core.analysis import paper as subject
+
+
+def likes(low5: float = 21.0, robust_low: float = 1.02) -> pl.DataFrame:
+    rows = []
+    for corpus in ("laion", "artbench"):
+        for column in ("paper", "robust"):
+            rows += [
+                (corpus, column, "mean_likes", "1", 30.0, 28.0, 32.0),
+                (corpus, column, "mean_likes", "5", 23.0, low5, 25.0),
+                (corpus, column, "rate_ratio", "1", 1.185, 1.17 if column == "paper" else robust_low, 1.2),
+                (corpus, column, "rate_ratio", "2", 1.05, 1.04, 1.06),
+                (corpus, column, "followers_ratio", "500-5,000", 2.0, 1.9, 2.1),
+                (corpus, column, "followers_ratio", "> 5,000", 4.0, 3.9, 4.1),
+                (corpus, column, "followers_ratio", "unknown", 1.0, 0.9, 1.1),
+            ]
+    return pl.DataFrame(
+        rows, schema=["corpus", "column", "quantity", "term", "estimate", "low", "high"], orient="row"
+    )
+
+
+def variation() -> pl.DataFrame:
+    rows = [
+        ("laion", 1.2, 1.18, 1.22),
+        ("artbench", 1.0, 0.98, 1.02),
+        ("diffusiondb", 0.9, 0.88, 0.92),
+        ("twigma", 0.95, 0.92, 0.98),
+        ("artbench_same_artist", 0.99, 0.96, 1.02),
+        ("diffusiondb_same_prompt", 0.45, 0.43, 0.47),
+    ]
+    frame = pl.DataFrame(rows, schema=["source", "value", "low", "high"], orient="row")
+    return frame.with_columns(metric=pl.lit("mean_pairwise_distance"))
+
+
+def divergence() -> pl.DataFrame:
+    level = {"twigma diffusiondb": 0.4, "diffusiondb twigma": 0.5}
+    names = ["twigma", "laion", "artbench", "diffusiondb"]
+    rows = []
+    for p in names:
+        for q in names:
+            value = 0.0 if p == q else level.get(f"{p} {q}", 3.0)
+            rows.append((p, q, "kl", 10, value, value - 0.1, value + 0.1))
+    return pl.DataFrame(
+        rows, schema=["source_p", "source_q", "measure", "cells", "value", "low", "high"], orient="row"
+    )
+
+
+def given() -> dict[str, pl.DataFrame]:
+    months = [f"2021-{m:02d}" for m in range(1, 7)]
+    return {
+        "engagement": likes(),
+        "variation_table": variation(),
+        "divergence_matrix": divergence(),
+        "hashtags": pl.DataFrame({"hashtag": [str(i) for i in range(19)]}),
+        "cluster_model": pl.DataFrame({"cluster": list(range(1, 9))}),
+        "dataset": pl.DataFrame(
+            {
+                "image_id": ["a", "b", "c"],
+                "tweet_id": ["1", "1", "2"],
+                "month": months[:3],
+                "nsfw_score": [0.9, 0.8, 0.1],
+            }
+        ),
+        "clusters": pl.DataFrame({"image_id": ["a", "b", "c"], "cluster": [1, 1, 2]}),
+        "tweets": pl.DataFrame({"month": [m for i, m in enumerate(months) for _ in range(10 + i)]}),
+        "images": pl.DataFrame(
+            {"image_id": ["a", "b", "c", "d"], "status": ["ok", "ok", "ok", "unavailable"]}
+        ),
+        "tweet_media": pl.DataFrame({"tweet_id": ["1", "1", "2", "3"], "image_id": ["a", "b", "c", "d"]}),
+        "codebook": pl.DataFrame(
+            {
+                "cells": [4] * 4,
+                "cell": [0, 0, 1, 1],
+                "source": ["laion", "twigma"] * 2,
+                "pictures": [90, 10, 10, 90],
+            }
+        ),
+        "prompt_variation": pl.DataFrame(
+            {"kendall_tau": [-0.12], "tau_low": [-0.2], "tau_high": [-0.04], "p_value": [0.004]}
+        ),
+        "text_variation": pl.DataFrame(
+            {
+                "source": ["captions", "haiku", "prompts", "tweets", "book"],
+                "value": [1.0, 0.7, 0.9, 0.95, 0.8],
+                "low": [0.9] * 5,
+                "high": [1.0] * 5,
+            }
+        ),
+        "cluster_trends": pl.DataFrame(
+            {"cluster": [1, 1, 2, 3], "trend": ["rising", "rising", "falling", "steady"]}
+        ),
+    }
+
+
+def rows_of(table: pl.DataFrame) -> dict[str, dict]:
+    return {row["number"]: row for row in table.iter_rows(named=True)}
+
+
+def test_every_number_of_the_paper_is_there_and_can_be_read() -> None:
+    numbers = subject.paper_numbers()
+    stated = " ".join(numbers["paper"])
+    for number in (
+        "805,650",
+        "623,707",
+        "2.2 million",
+        "1.3 million",
+        "19 hashtags",
+        "60,000",
+        "5.42",
+        "28.8",
+        "31.9 [29.7, 34.1]",
+        "23.8 [21.9, 25.7]",
+        "24.1 [21.5, 26.7]",
+        "19 %",
+        "12 %",
+        "0.8 %",
+        "-0.1",
+    ):
+        assert number in stated
+    computed = numbers.filter(pl.col("kind") != "outside")
+    assert set(computed["how"].str.split(" ").list.first()) == set(subject._READERS)
+    assert set(computed["asset"]) <= set(tables.SCHEMAS)
+    assert set(subject.needed_assets()) <= set(tables.SCHEMAS)
+    assert numbers.filter(pl.col("kind").is_in(["level", "setting"]))["value"].null_count() == 0
+    assert all(re.search(r"Section|Figure|Table|Equation|Abstract", place) for place in numbers["place"])
+
+
+def test_values_are_read_and_judged_on_real_data() -> None:
+    found = rows_of(subject.paper_comparison(given(), synthetic=False))
+    assert len(found) == subject.paper_numbers().height
+    verdicts = {name: row["verdict"] for name, row in found.items()}
+    assert found["mean likes, LAION quintile 1"]["value"] == 30.0
+    assert verdicts["mean likes, LAION quintile 1"] == "reproduced"
+    assert verdicts["rate ratio, ArtBench quintile 2"] == "differs"  # [1.04, 1.06] against [1.11, 1.12]
+    assert verdicts["hashtags"] == "reproduced"
+    assert verdicts["clusters of TWIGMA"] == "differs" and "8" in found["clusters of TWIGMA"]["because"]
+    assert verdicts["pictures"] == "differs"
+    assert found["posts with downloadable pictures"]["value"] == 2
+    assert found["pictures no longer available"]["value"] == 0.25
+    assert verdicts["pictures no longer available"] == "reproduced"  # one of four: the interval holds 10 %
+    assert verdicts["KL from LAION to ArtBench"] == "differs"
+    assert verdicts["volunteer annotators"] == "not comparable"
+    assert found["volunteer annotators"]["because"] == "annotations is not materialized or has no row"
+    assert (
+        found["LAION varies most: entropy"]["because"] == "variation_table has no quantized_entropy of laion"
+    )
+    assert found["same-prompt distance over random distance"]["value"] == pytest.approx(0.5)
+    assert verdicts["same-prompt distance over random distance"] == "reproduced"
+    assert found["Kendall's tau of distance and prompt length"]["value"] == -0.12
+    assert verdicts["p-value of Kendall's tau"] == "reproduced"
+    assert found["predominantly NSFW clusters"]["value"] == 1
+    assert found["rising clusters"]["value"] == found["falling clusters"]["value"] == 1
+    assert found["follower bands"]["value"] == 3
+
+
+def test_directions_are_contrasts_with_the_interval_of_a_difference() -> None:
+    found = rows_of(subject.paper_comparison(given(), synthetic=False))
+    most = found["LAION varies most: pairwise distance"]
+    assert most["value"] == pytest.approx(0.2)
+    assert most["low"] == pytest.approx(0.2 - math.hypot(0.02, 0.02))
+    assert most["verdict"] == "reproduced"
+    assert found["AI pictures vary less than human ones"]["value"] == pytest.approx(1.1 - 0.925)
+    half = math.sqrt(2 * 0.02**2 + 0.02**2 + 0.03**2) / 2
+    assert found["AI pictures vary less than human ones"]["high"] == pytest.approx(1.1 - 0.925 + half)
+    artist = found["same artist varies less"]
+    assert artist["verdict"] == "differs" and "not beyond chance" in artist["because"]
+    assert found["LAION has a cluster of its own"]["value"] == pytest.approx(0.4)
+    apart = found["AI and human pictures are farther apart than TWIGMA and DiffusionDB"]
+    assert apart["value"] == pytest.approx(2.5) and apart["verdict"] == "reproduced"
+    assert found["posts grow over time"]["verdict"] == "reproduced"
+    assert found["captions, prompts and tweets vary more than haiku and book"]["value"] == pytest.approx(0.1)
+    # directions are judged by the robust column, not by the paper's
+    weak = rows_of(
+        subject.paper_comparison(given() | {"engagement": likes(robust_low=0.97)}, synthetic=False)
+    )
+    assert weak["rate ratio above 1, LAION quintile 1"]["verdict"] == "differs"
+    assert found["rate ratio above 1, LAION quintile 1"]["verdict"] == "reproduced"
+    turned = variation().with_columns(value=-pl.col("value"), low=-pl.col("high"), high=-pl.col("low"))
+    other = rows_of(subject.paper_comparison(given() | {"variation_table": turned}, synthetic=False))
+    assert "other way round" in other["LAION varies most: pairwise distance"]["because"]
+
+
+def test_on_synthetic_data_only_settings_and_directions_are_compared() -> None:
+    table = subject.paper_comparison(given(), synthetic=True)
+    kinds = dict(subject.paper_numbers().select("number", "kind").iter_rows())
+    compared = {kinds[n] for n, v in table.select("number", "verdict").iter_rows() if v != "not comparable"}
+    assert compared == {"setting", "direction"}
+    row = rows_of(table)["mean likes, LAION quintile 1"]
+    assert row["value"] == 30.0 and "synthetic data" in row["because"]
+    assert "synthetic" in rows_of(table)["LAION varies most: pairwise distance"]["because"]
+
+
+def test_nothing_materialized_or_empty_tables_are_not_comparable_and_no_crash() -> None:
+    empty = {name: tables.empty(name) for name in subject.needed_assets()}
+    for given_tables in ({}, empty):
+        none = subject.paper_comparison(given_tables, synthetic=False)
+        assert none["verdict"].cast(pl.String).unique().to_list() == ["not comparable"]
+        assert none["because"].null_count() == 0

@@ -1,0 +1,391 @@
+"""The report: complete, escaped, self-contained, and readable in a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import itertools
+import re
+import shutil
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+
+from twigma_core import tables
+from twigma_core.provenance import Provenance
+from twigma_core.release import report_views as views
+from twigma_core.release.card import SYNTHETIC
+from twigma_core.release.report import LARGEST_SVG, ReportFigure, build_report
+
+if TYPE_CHECKING:
+    from tests.core.release.conftest import World
+
+CHROMIUM = shutil.which("chromium")
+SCRIPTED = b'<svg xmlns="http://www.w3.org/2000/svg" width="90" height="40"><script>alert(1)</script></svg>'
+
+
+class _Page(HTMLParser):
+    """The elements of a page in order, with the headings' levels and the ids."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="session")
+def drawing() -> tuple[bytes, bytes]:
+    """A drawn figure as SVG and PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.5))
+    axes = figure.subplots()
+    axes.plot(np.arange(30), np.random.default_rng(3).normal(size=30).cumsum())
+    files = io.BytesIO(), io.BytesIO()
+    for file, kind in zip(files, ("svg", "png"), strict=True):
+        figure.savefig(file, format=kind)
+    return files[0].getvalue(), files[1].getvalue()
+
+
+@pytest.fixture(scope="session")
+def lake_tables(world: World) -> dict[str, pl.DataFrame]:
+    """Tables in their schemas: two pictures more are posted than kept, and one page is corrupt."""
+    kept = world.dataset
+    dropped = kept.head(2).select("tweet_id", "image_id", "month", reason=pl.lit("same pixels"))
+    dropped = dropped.with_columns(
+        pl.col("image_id") + "0", survivor_id="image_id", survivor_tweet_id="tweet_id"
+    )
+    media = pl.concat(
+        [kept.select("tweet_id", "image_id", "month"), dropped.select("tweet_id", "image_id", "month")]
+    )
+    months = sorted(set(kept["month"]))
+    random = np.random.default_rng(5)
+    trends = pl.DataFrame(
+        [
+            {
+                "cluster": label,
+                "month": month,
+                "pictures": 5 + i * (label % 3),
+                "total": 100,
+                "share": (5 + i * (label % 3)) / 100,
+                "low": 0.01,
+                "high": 0.2,
+                "slope": 0.1 * (label % 3),
+                "slope_low": 0.05,
+                "slope_high": 0.2,
+                "p_value": 0.01,
+                "p_holm": 0.02,
+                "trend": ("steady", "rising", "falling")[label % 3],
+            }
+            for label in range(1, 11)
+            for i, month in enumerate(months)
+        ]
+    )
+    sources = ("twigma", *tables.CORPORA)
+    matrix = pl.DataFrame(
+        [
+            {
+                "source_p": p,
+                "source_q": q,
+                "measure": measure,
+                "cells": cells,
+                "value": 0.0 if p == q else float(random.random()),
+                "low": None if p == q else 0.1,
+                "high": None if p == q else 0.9,
+                "n_p": 60,
+                "n_q": 80,
+                "smoothing": 0.5,
+            }
+            for measure, cells in (("kl", 500), ("frechet", None))
+            for p in sources
+            for q in sources
+        ]
+    )
+    frames = {
+        "dataset": kept,
+        "tweet_media": media.with_columns(
+            position=0,
+            created_at=pl.lit(kept["created_at"][0]),
+            **dict.fromkeys(("url", "alt_text"), pl.lit(None)),
+        ).with_columns(width=64, height=64),
+        "drops": dropped,
+        "images": pl.concat([tables.empty("images"), _ledger(media)], how="diagonal_relaxed"),
+        "cluster_trends": trends,
+        "cluster_themes": pl.DataFrame(
+            {
+                "cluster": [1, 1],
+                "rank": [1, 2],
+                "word": ["castle", world.hostile[0]],
+                "count": [9, 4],
+                "share": [0.5, 0.2],
+                "lift": [3.0, 2.0],
+            }
+        ),
+        "divergence_matrix": matrix,
+        "variation_table": pl.DataFrame(
+            {
+                "source": [*sources, "artbench_same_artist"],
+                "metric": ["mean_pairwise_distance"] * 5,
+                "value": [0.71, 0.83, 0.9, 0.66, 0.5],
+                "low": [0.7] * 5,
+                "high": [0.95] * 5,
+                "n": [60] * 5,
+            }
+        ),
+    }
+    return {name: tables.conform(name, frame) for name, frame in frames.items()} | {
+        "raw_tweets": _pages(world)
+    }
+
+
+def _ledger(media: pl.DataFrame) -> pl.DataFrame:
+    return media.select(
+        "image_id",
+        "month",
+        status=pl.when(pl.int_range(pl.len()) % 9 == 0).then(pl.lit("unavailable")).otherwise(pl.lit("ok")),
+        attempts=pl.lit(1),
+        fetched_at=pl.lit(datetime(2022, 7, 1, tzinfo=UTC)),
+    )
+
+
+def _pages(world: World) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "month": ["2022-01", "2022-02"],
+            "query": [world.hostile[0], "#dalle"],
+            "page": [0, 1],
+            "status": ["corrupt", "ok"],
+            "reason": [world.hostile[4], None],
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def page(world: World, drawing: tuple[bytes, bytes], lake_tables: dict[str, pl.DataFrame]) -> str:
+    bad = world.hostile[0]
+    figures = [
+        ReportFigure(
+            name,
+            title,
+            f"What it shows.\n\nIn words: {bad}",
+            svg,
+            drawing[1],
+            world.dataset.select("caption", "like_count", "nsfw_score"),
+            Provenance(name, None, bad, "0.1.0+abc", {"clip": "00ff"}, world.provenance.upstream, "cd34"),
+        )
+        for name, title, svg in (
+            ("figure_2c", "Divergence between sources", drawing[0]),
+            ("figure_4c", f"Clusters {bad}", SCRIPTED),
+        )
+    ]
+    comparison = pl.DataFrame(
+        {
+            "number": ["rate ratio, LAION, quintile 1", "pictures"],
+            "place": ["Figure 2d", "Section 3"],
+            "paper": ["1.4", "over 800,000"],
+            "value": [1.3712, 60.0],
+            "low": [1.12, None],
+            "high": [1.66, None],
+            "asset": ["dataset", "unknown_asset"],
+            "verdict": ["reproduced", "not comparable"],
+            "because": [None, "javascript:alert(1)"],
+        }
+    )
+    lineage = {
+        "dataset": [
+            Provenance("dataset", month, "r", "0.1.0+abc", {"blip": "77"}) for month in ("2022-01", "2022-02")
+        ],
+        "engagement": [Provenance("engagement", None, "r", "0.1.0+abc", {}, world.provenance.upstream)],
+    }
+    return build_report(
+        figures,
+        lake_tables,
+        tables.conform("paper_comparison", comparison),
+        lineage,
+        notices=[SYNTHETIC, bad],
+    )
+
+
+def test_every_section_and_number_is_there(page: str) -> None:
+    parsed = _Page(page)
+    for text in (
+        SYNTHETIC,
+        "1.371 [1.12, 1.66]",
+        "same pixels",
+        "castle",
+        "artbench_same_artist",
+        "kl, 500 cells",
+    ):
+        assert text.replace("'", "&#39;") in page
+    assert "not accounted for</dt><dd>0<" in page
+    assert "pictures posted</dt><dd>62<" in page
+    assert "clip</td><td>00ff" in page
+    assert "blip</td><td>77" in page
+    assert "Not materialized yet" not in page
+    assert [attributes["id"] for attributes in parsed.all("section")] == [
+        *("data", "findings", "figures", "comparison", "clusters", "quality", "made")
+    ]
+
+
+def test_text_of_posts_and_models_is_never_markup(page: str, world: World) -> None:
+    """The hostile texts stand on the page, escaped; nothing of them became an element."""
+    parsed = _Page(page)
+    assert world.hostile[0] not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 6
+    assert "javascript:alert(1)" in page
+    assert not parsed.all("script")
+    assert [element for element in parsed.elements if any(key.startswith("on") for key in element[1])] == []
+    assert all(str(attributes["href"]).startswith("#") for attributes in parsed.all("a"))
+
+
+def test_the_page_loads_nothing(page: str) -> None:
+    parsed = _Page(page)
+    loading = ("src", "srcset", "action", "formaction", "data", "poster", "background", "xlink:href")
+    addresses = [str(a[key]) for _, a in parsed.elements for key in loading if key in a]
+    assert addresses
+    assert all(address.startswith("data:image/") for address in addresses)
+    assert not parsed.all("link")
+    style = page.split("<style>")[1].split("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert [a for _, a in parsed.elements if "style" in a] == []
+
+
+def test_the_policy_allows_the_pages_own_style_and_no_more(page: str) -> None:
+    (policy,) = [
+        str(a["content"]) for a in _Page(page).all("meta") if a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    (style,) = re.findall(r"<style>(.*?)</style>", page, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert rules == {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": f"'sha256-{digest}'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+
+
+def test_structure_for_readers_without_eyes_or_mouse(page: str) -> None:
+    parsed = _Page(page)
+    ids = [a["id"] for _, a in parsed.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    targets = {str(a["href"])[1:] for a in parsed.all("a")}
+    assert targets <= set(ids)
+    assert "lineage-dataset" in targets
+    assert "lineage-unknown_asset" not in targets
+    assert all(a.get("alt") for a in parsed.all("img"))
+    assert {"header", "nav", "main", "footer"} <= {tag for tag, _ in parsed.elements}
+    levels = [int(tag[1]) for tag, _ in parsed.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert _Page(page).all("html")[0]["lang"] == "en"
+    assert all(a.get("tabindex") == "0" for a in parsed.all("div") if a.get("class") == "scroll")
+
+
+def test_an_empty_lake_gives_a_page_that_says_so() -> None:
+    html = build_report([], {}, tables.empty("paper_comparison"), {})
+    for name in ("dataset", "divergence_matrix", "variation_table", "cluster_trends", "images"):
+        assert f"Not materialized yet: <code>{name}</code>" in html
+    empty = {name: tables.empty(name) for name in tables.SCHEMAS}
+    assert "No rows." in build_report([], empty, tables.empty("paper_comparison"), {})
+
+
+def test_pictures_that_are_not_accounted_for_show(lake_tables: dict[str, pl.DataFrame]) -> None:
+    fewer = lake_tables | {"drops": lake_tables["drops"].head(1)}
+    html = build_report([], fewer, tables.empty("paper_comparison"), {})
+    assert "not accounted for</dt><dd>1<" in html
+
+
+def test_only_pages_that_could_not_be_read_are_listed(
+    lake_tables: dict[str, pl.DataFrame], world: World
+) -> None:
+    view = views.bad_pages(lake_tables)
+    assert view is not None
+    assert [[cell.text for cell in row] for row in view.rows] == [
+        ["2022-01", world.hostile[0], "0", world.hostile[4]]
+    ]
+    readable = lake_tables["raw_tweets"].filter(pl.col("status") == "ok")
+    assert views.bad_pages({"raw_tweets": readable}) is None
+
+
+def test_a_drawing_that_is_too_large_is_shown_as_png(world: World, drawing: tuple[bytes, bytes]) -> None:
+    large = drawing[0] + b" " * LARGEST_SVG
+    figure = ReportFigure("figure_2a", "Map", "", large, drawing[1], world.dataset, world.provenance)
+    html = build_report([figure], {}, tables.empty("paper_comparison"), {})
+    assert base64.b64encode(drawing[1]).decode() in html
+    assert "image/svg+xml" not in html
+
+
+def test_ids_are_never_numbers() -> None:
+    view = views.table_view(pl.DataFrame({"image_id": [1_500_000_000_000_000_001], "bytes": [1500]}), "")
+    assert [cell.text for cell in view.rows[0]] == ["1500000000000000001", "1,500"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (0, "0"),
+        (1234567, "1,234,567"),
+        (0.123456, "0.1235"),
+        (1e-9, "1e-09"),
+        (12345.6, "12,346"),
+        (-0.5, "-0.5"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_numbers_as_people_read_them(value: float | None, text: str) -> None:
+    assert views.number(value) == text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_in_a_browser_from_disk(page: str, width: int, dark: bool, tmp_path: Path) -> None:
+    """No request, no script, no violation of the policy; styled; no wider than the screen."""
+    from playwright.sync_api import sync_playwright
+
+    path = tmp_path / "report.html"
+    path.write_text(page, encoding="utf-8")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*quiet, "--disable-component-update"]
+        )
+        tab = browser.new_page(
+            viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"
+        )
+        requests: list[str] = []
+        messages: list[str] = []
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.on("console", lambda message: messages.append(message.text))
+        tab.on("dialog", lambda dialog: messages.append(dialog.message))
+        tab.goto(path.as_uri())
+        for details in tab.locator("summary").all():
+            details.click()
+        assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+        assert messages == []
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert background == ("rgb(20, 23, 26)" if dark else "rgb(251, 251, 250)")
+        assert all(tab.evaluate("[...document.images].map(i => i.complete && i.naturalWidth > 0)")), (
+            "a picture did not load"
+        )
+        tab.keyboard.press("Home")
+        tab.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+        browser.close()

@@ -1,0 +1,77 @@
+"""Real posts, pictures and texts arranged as a user would have them.
+
+The pairing is invented: the shared pictures are not those of the shared posts. Each post's media name is
+answered with one of the AI pictures, chosen by a hash of the name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+ENDINGS = {".jpg", ".jpeg", ".png"}
+TEXTS = {
+    "captions.csv": "captions_flickr8k.csv",
+    "haiku.csv": "haiku_sballas8.csv",
+    "prompts.csv": "prompts_krea_sd_1k.csv",
+    "tweets.csv": "tweets_midjourney_2022-11-08.csv",
+    "news.csv": "cnn_dailymail_validation_1000.csv",
+    "book.txt": "book_alice_11.txt",
+}
+
+
+class _Media(BaseHTTPRequestHandler):
+    """Answers every media address with one of the pictures; every 40th name does not exist."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, *arguments: object, pictures: list[Path]) -> None:
+        self.pictures = pictures
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        name = self.path.split("?")[0].rpartition("/")[2].partition(".")[0]
+        number = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
+        body = b"" if number % 40 == 0 else self.pictures[number % len(self.pictures)].read_bytes()
+        self.send_response(200 if body else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+@contextmanager
+def media_server(shared: Path) -> Iterator[str]:
+    """Serve AI pictures for any media name on loopback; give the server's address."""
+    pictures = sorted(p for p in (shared / "pictures" / "ai").rglob("*") if p.suffix.lower() in ENDINGS)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Media, pictures=pictures))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def arrange(shared: Path, folder: Path) -> Path:
+    """Lay out reference corpora and text sources below `folder` by links; return it."""
+    pictures = shared / "pictures"
+    corpora = {
+        "laion": pictures / "photo" / "imagenet_sample",
+        "artbench": pictures / "art" / "wikiart224",
+        "diffusiondb": pictures / "ai" / "dalle2_eudoxia0",
+    }
+    (folder / "texts").mkdir(parents=True)
+    for corpus, place in corpora.items():
+        (folder / corpus).symlink_to(place, target_is_directory=True)
+    for name, original in TEXTS.items():
+        (folder / "texts" / name).symlink_to(shared / "texts" / original)
+    return folder

@@ -1,0 +1,88 @@
+"""The graph as declared: names, cuts, and what every asset must say of itself."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from twigma_core.figures import FIGURES
+from twigma_core.tables import SCHEMAS
+from twigma_dagster.definitions import defs
+from twigma_dagster.graph import batches, phases
+
+GRAPH = defs.resolve_asset_graph()
+NODES = {key.path[-1]: GRAPH.get(key) for key in GRAPH.materializable_asset_keys}
+MONTHLY = """raw_tweets tweets tweet_media tweet_counts images embeddings captions nsfw_scores dataset drops summaries
+    clusters projection divergences variation_metrics neighbors""".split()
+BY_CORPUS = "reference_images reference_embeddings reference_summaries".split()
+BY_TEXT = "texts text_embeddings".split()
+WHOLE = """hashtags hashtag_candidates cluster_model cluster_themes cluster_trends projection_model codebook
+    divergence_matrix variation_table pair_distances prompt_variation text_variation engagement inspirations
+    annotation_tasks annotations annotation_concordance paper_comparison release report catalog""".split()
+GPU = {"embeddings", "captions", "reference_embeddings", "text_embeddings"}
+FIGURE_NAMES = [f"figure_{n}" for n in "1b 1c 2a 2b 2c 2d 3a 3b 3c 3d 4a 4b 4c 4d 4e".split()]
+
+
+def test_every_asset_of_the_design_is_there_and_no_other() -> None:
+    assert set(NODES) == {*MONTHLY, *BY_CORPUS, *BY_TEXT, *WHOLE, *FIGURE_NAMES}
+    assert list(FIGURES) == FIGURE_NAMES
+
+
+@pytest.mark.parametrize(
+    ("names", "first", "count"),
+    [(MONTHLY, "2021-01", None), (BY_CORPUS, "laion", 3), (BY_TEXT, "captions", 6)],
+)
+def test_partitions(names: list[str], first: str, count: int | None) -> None:
+    for name in names:
+        keys = NODES[name].partitions_def.get_partition_keys()
+        assert keys[0] == first, name
+        assert count is None or len(keys) == count, name
+    assert not any(NODES[name].partitions_def for name in [*WHOLE, *FIGURE_NAMES])
+
+
+@pytest.mark.parametrize("name", sorted(NODES))
+def test_every_asset_says_what_it_is(name: str) -> None:
+    node = NODES[name]
+    assert node.description
+    assert len(node.description) > 40
+    assert node.owners
+    assert node.kinds
+    assert node.code_version
+    assert node.group_name != "default"
+    if name in SCHEMAS:
+        columns = node.metadata["dagster/column_schema"].columns
+        assert [column.name for column in columns] == SCHEMAS[name].column_names()
+        assert all(column.description for column in columns), "every column is explained"
+
+
+def test_only_model_steps_are_marked_for_the_gpu_lane() -> None:
+    marked = {
+        key.path[-1]
+        for asset in defs.assets or []
+        if isinstance(asset, dg.AssetsDefinition) and asset.op.tags.get("twigma/compute") == "gpu"
+        for key in asset.keys
+    }
+    assert marked == GPU
+    assert all(NODES[name].pools == {"gpu"} for name in GPU)
+
+
+def test_every_table_has_a_schema_check_that_blocks() -> None:
+    checked = {key.asset_key.path[-1] for key in GRAPH.asset_check_keys if key.name == "schema"}
+    assert checked == set(SCHEMAS)
+
+
+def test_a_schedule_of_months_ships_stopped() -> None:
+    schedule = defs.resolve_schedule_def("month_schedule")
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+
+
+def test_phases_respect_the_graph() -> None:
+    done: set[str] = set()
+    for phase in phases(defs):
+        assert len({NODES[name].partitions_def for name in phase}) == 1
+        for name in phase:
+            assert {key.path[-1] for key in NODES[name].parent_keys} <= done | set(phase)
+        done |= set(phase)
+    assert done == set(NODES)
+    months = ["2021-01", "2021-02"]
+    assert {batch.partition for batch in batches(defs, months) if "tweets" in batch.assets} == set(months)

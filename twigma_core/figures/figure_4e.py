@@ -1,0 +1,112 @@
+"""Figure 4(e): pictures beside the human pictures that may have inspired them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from twigma_core.figures.inputs import count, need, need_columns
+from twigma_core.figures.pictures import BLUR_FROM, is_veiled, show_sheet, veil
+from twigma_core.figures.style import INK, PAGE_WIDTH, colour, finish, in_style, label, new_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+TITLE = "TWIGMA pictures beside their nearest human pictures"
+ABOUT = (
+    "Pairs of a TWIGMA picture (left) and its nearest picture in LAION or ArtBench (right), with the cosine "
+    "similarity of their embeddings; pictures with a high NSFW score are blurred."
+)
+TABLES: dict[str, tuple[str, ...]] = {
+    "inspirations": ("rank", "image_id", "corpus", "neighbor_id", "similarity", "nsfw_score")
+}
+
+MOST_PAIRS = 24
+_COLUMNS = 4
+_GAP, _LINE = 0.13, 0.2
+
+
+def table(inspirations: pl.DataFrame) -> pl.DataFrame:
+    """Return the first `MOST_PAIRS` pairs by rank, with `blurred`: whether the figure blurs them."""
+    need_columns("figure_4e", "inspirations", inspirations, TABLES["inspirations"])
+    need("figure_4e", "inspirations", inspirations, "pairs")
+    rows = inspirations.select(TABLES["inspirations"]).sort("rank").head(MOST_PAIRS)
+    return rows.with_columns(
+        pl.Series("blurred", [is_veiled(score) for score in rows["nsfw_score"]], dtype=pl.Boolean)
+    )
+
+
+@in_style
+def draw(
+    inspirations: pl.DataFrame,
+    *,
+    pictures: Mapping[int, tuple[Image, Image]] | None = None,
+    synthetic: bool = False,
+) -> Figure:
+    """Return a contact sheet, the most similar pair first.
+
+    Args:
+        inspirations: see `TABLES`.
+        pictures: rank to (TWIGMA picture, human picture). A pair that it lacks shows its frame and score,
+            and is counted in the caption.
+        synthetic: adds the footnote.
+
+    Raises:
+        ValueError: there are no pairs.
+    """
+    from matplotlib.patches import Rectangle
+
+    rows = table(inspirations)
+    at_hand = pictures or {}
+    columns = min(_COLUMNS, rows.height)
+    room = PAGE_WIDTH - 0.1
+    side = (room - _GAP * (_COLUMNS - 1)) / _COLUMNS / 2
+    lines = -(-rows.height // columns)
+    height = lines * (side + _LINE)
+    figure = new_page(PAGE_WIDTH, height)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    missing = 0
+    sheet: list[tuple[Image, float, float, float]] = []
+    for number, row in enumerate(rows.to_dicts()):
+        x = (number % columns) * (2 * side + _GAP)
+        y = (number // columns) * (side + _LINE)
+        pair = at_hand.get(row["rank"])
+        if pair is None:
+            missing += 1
+            axes.add_patch(Rectangle((x, y), 2 * side, side, facecolor="#F2F2F2", edgecolor="none"))
+            axes.text(x + side, y + side / 2, "no picture at hand", size=5.5, ha="center", va="center")
+        else:
+            for offset, picture in zip((0.0, side), pair, strict=True):
+                sheet.append((veil(picture) if row["blurred"] else picture, x + offset, y, side - 0.02))
+        axes.add_patch(
+            Rectangle(
+                (x + side - 0.01, y + side), side - 0.01, 0.025, facecolor=colour(row["corpus"]), linewidth=0
+            )
+        )
+        text = f"{row['similarity']:.3f}" + ("  blurred" if row["blurred"] else "")
+        axes.text(x, y + side + 0.075, text, size=6, weight="bold", va="center", color=INK)
+        axes.text(
+            x + 2 * side - 0.02,
+            y + side + 0.075,
+            label(row["corpus"]),
+            size=6,
+            ha="right",
+            va="center",
+            color=INK,
+        )
+    show_sheet(axes, sheet, room, height)
+    axes.set_aspect("equal", anchor="NW")
+    axes.set_xlim(0, room)
+    axes.set_ylim(height, 0)
+    veiled = int(rows["blurred"].sum())
+    caption = (
+        f"The {count(rows.height)} most similar of {count(inspirations.height)} pairs; numbers are the "
+        "cosine similarity of the two embeddings. Left TWIGMA, right the human picture. "
+        f"Blurred: {veiled}, whose NSFW score is {BLUR_FROM} or more, or unknown."
+        + (f" Pairs whose pictures are not at hand: {missing}." if missing else "")
+    )
+    return finish(figure, TITLE, caption, synthetic=synthetic)

@@ -1,0 +1,152 @@
+"""The report: one HTML page with every result, that opens from disk and asks nobody for anything.
+
+The page holds its style and pictures; a content security policy forbids all else, scripts included. All
+text of posts and models is escaped by the template. What the tables show is decided in `report_views`,
+what the page looks like in `templates/report.html`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from twigma_core.provenance import Provenance
+from twigma_core.release import report_views as views
+
+LARGEST_SVG = 600_000
+"""A drawing with more bytes than this is shown as PNG."""
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure of the report.
+
+    Attributes:
+        name: its asset, e.g. "figure_2c".
+        title: heading.
+        caption: what it shows, plain text; an empty line parts paragraphs.
+        svg: the drawing.
+        png: the drawing as raster, shown where the SVG is larger than `LARGEST_SVG`.
+        table: what it draws.
+        provenance: where it comes from.
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: bytes
+    png: bytes
+    table: pl.DataFrame
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class _FigureView:
+    name: str
+    title: str
+    paragraphs: list[str]
+    source: str
+    table: views.TableView
+    lineage: str
+
+
+def build_report(
+    figures: Sequence[ReportFigure],
+    tables: views.Tables,
+    comparison: pl.DataFrame,
+    lineage: Mapping[str, Sequence[Provenance]],
+    title: str = "AI-generated pictures posted on X",
+    notices: Sequence[str] = (),
+) -> str:
+    """Return the report as one HTML page.
+
+    Args:
+        figures: in the order in which they are shown.
+        tables: tables of the lake by name, whole; those that are missing are named on the page. Read are
+            `dataset`, `tweets`, `tweet_media`, `drops`, `images`, `tweet_counts`, `raw_tweets`,
+            `divergence_matrix`, `variation_table`, `cluster_trends` and `cluster_themes`; of a lazy frame
+            only the columns that are needed.
+        comparison: the `paper_comparison` table.
+        lineage: the records of each asset, one a partition; figures bring their own.
+        title: of the page.
+        notices: what a reader must be told first, such as `card.SYNTHETIC`.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = [_figure_view(figure) for figure in figures]
+    drawn = {figure.name for figure in figures}
+    counts = views.month_counts(tables)
+    reasons = views.by_reason(tables)
+    records = [record for parts in lineage.values() for record in parts]
+    quality = [views.statuses(tables), views.completeness(tables), views.bad_pages(tables)]
+    return environment.get_template("report.html").render(
+        title=title,
+        notices=notices,
+        policy=_policy(),
+        totals=_totals(counts),
+        months=views.table_view(counts, "Pictures by month", rows=counts.height)
+        if counts is not None
+        else None,
+        reasons=views.table_view(reasons, "Not in the dataset, by reason") if reasons is not None else None,
+        comparison=views.comparison_view(comparison, {*lineage, *drawn}),
+        figures=shown,
+        matrices=views.divergence_matrices(tables),
+        variation=views.variation(tables),
+        clusters=views.clusters(tables),
+        quality=[view for view in quality if view],
+        models=views.models([*records, *(figure.provenance for figure in figures)]),
+        lineages=views.lineage_views({asset: lineage[asset] for asset in lineage if asset not in drawn}),
+    )
+
+
+def _figure_view(figure: ReportFigure) -> _FigureView:
+    vector = 0 < len(figure.svg) <= LARGEST_SVG
+    data, kind = (figure.svg, "image/svg+xml") if vector else (figure.png, "image/png")
+    return _FigureView(
+        name=figure.name,
+        title=figure.title,
+        paragraphs=[text.strip() for text in figure.caption.split("\n\n") if text.strip()],
+        source=f"data:{kind};base64,{base64.b64encode(data).decode()}",
+        table=views.table_view(figure.table, f"Table of {figure.name}"),
+        lineage=figure.provenance.describe(),
+    )
+
+
+def _policy() -> str:
+    """Return the content security policy: pictures in the page and its one style sheet, by hash."""
+    source = (_TEMPLATES / "report.html").read_text(encoding="utf-8")
+    found = re.search(r"<style>(.*?)</style>", source, flags=re.DOTALL)
+    if found is None:
+        raise ValueError("report.html has no <style> element; the page's policy is made from it")
+    style = base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _totals(counts: pl.DataFrame | None) -> list[tuple[str, str]]:
+    """Return the sums of the counts, and whether every posted picture is accounted for."""
+    if counts is None:
+        return []
+    sums = {column: int(counts[column].sum()) for column in counts.columns if column != "month"}
+    names = {"posts": "posts", "posted": "pictures posted", "kept": "in the dataset", "dropped": "left out"}
+    totals = [("months", views.number(counts.height))]
+    totals += [(names[column], views.number(total)) for column, total in sums.items()]
+    if {"posted", "kept", "dropped"} <= set(sums):
+        open_ = sums["posted"] - sums["kept"] - sums["dropped"]
+        totals.append(("not accounted for", views.number(open_)))
+    return totals

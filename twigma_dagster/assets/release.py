@@ -1,0 +1,149 @@
+"""What goes out: the paper's numbers beside ours, the release, the report, and SQL over it all."""
+
+import hashlib
+
+import dagster as dg
+import polars as pl
+
+from twigma_core import __version__
+from twigma_core.analysis import paper
+from twigma_core.catalog import write_catalog
+from twigma_core.figures import FIGURES
+from twigma_core.lake import Lake
+from twigma_core.provenance import Provenance, Upstream
+from twigma_core.release.card import SYNTHETIC, Publication
+from twigma_core.release.gather import gather_figures, gather_lineage
+from twigma_core.release.package import write_release
+from twigma_core.release.report import build_report
+from twigma_core.tables import SCHEMAS
+from twigma_dagster.declare import (
+    OWNERS,
+    Metadata,
+    models_of,
+    partition_mapping,
+    provenance_of,
+    table,
+    upstream_in_lake,
+)
+from twigma_dagster.graph import record, record_path
+from twigma_dagster.resources import LakeResource
+from twigma_dagster.settings import load_settings
+
+GROUP = "release"
+REPORT_TABLES = (
+    *("raw_tweets", "tweets", "tweet_media", "tweet_counts", "images", "dataset", "drops"),
+    *("divergence_matrix", "variation_table", "cluster_trends", "cluster_themes"),
+)
+
+
+@table("paper_comparison", group=GROUP, reads=tuple(paper.needed_assets()))
+def paper_comparison(lake: LakeResource) -> pl.DataFrame:
+    """Every number that the paper states, with ours, its interval and a verdict."""
+    store, settings = lake.open(), load_settings()
+    found = {name: store.scan(name).collect() for name in paper.needed_assets()}
+    return paper.paper_comparison(found, synthetic=settings.sample or bool(settings.media_base))
+
+
+@table("release", group=GROUP, kinds=("csv",))
+def release(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    dataset: pl.DataFrame,
+    clusters: pl.DataFrame,
+    projection: pl.DataFrame,
+) -> tuple[pl.DataFrame, Metadata]:
+    """Parquet, CSV, checksums, card, dictionary, Croissant: one folder that appears as a whole."""
+    settings, store = load_settings(), lake.open()
+    folder = f"releases/{settings.release_version}"
+    made = provenance_of(context, store, "release", ["dataset", "clusters", "projection"])
+    files = write_release(
+        store,
+        folder,
+        dataset,
+        clusters,
+        projection,
+        made,
+        profile=settings.release_profile,
+        version=settings.release_version,
+        publication=Publication(synthetic=settings.sample, notice=" ".join(settings.notices())),
+    )
+    return files, {
+        "folder": dg.MetadataValue.path(str(store.path(folder))),
+        "profile": settings.release_profile,
+    }
+
+
+def _page(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    name: str,
+    path: str,
+    data: bytes,
+    upstream: tuple[Upstream, ...],
+) -> dg.MaterializeResult:
+    """Write a file that is an asset, with its record beside it."""
+    version = hashlib.sha256(data).hexdigest()[:32]
+    made = Provenance(
+        name,
+        run_id=context.run_id,
+        models=models_of(lake, upstream),
+        upstream=upstream,
+        data_version=version,
+    )
+    written = lake.write_bytes(path, data)
+    lake.write_bytes(record_path(name), made.to_json().encode())
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(version),
+        metadata={"file": dg.MetadataValue.path(str(written)), "bytes": len(data)},
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    deps=[
+        *FIGURES,
+        *(dg.AssetDep(name, partition_mapping=partition_mapping(name)) for name in REPORT_TABLES),
+        "paper_comparison",
+        "release",
+    ],
+    owners=OWNERS,
+    kinds={"html"},
+    code_version=__version__,
+)
+def report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+    """One self-contained page: figures, tables, the paper beside ours, each with its lineage."""
+    store, settings = lake.open(), load_settings()
+    page = build_report(
+        gather_figures(store),
+        {name: store.scan(name) for name in REPORT_TABLES},
+        store.read("paper_comparison"),
+        gather_lineage(store),
+        notices=[SYNTHETIC] if settings.sample else settings.notices(),
+    )
+    figures = tuple(
+        Upstream(name, None, found.data_version) for name in FIGURES if (found := record(store, name, None))
+    )
+    upstream = figures + upstream_in_lake(store, (*REPORT_TABLES, "paper_comparison", "release"))
+    return _page(context, store, "report", "report/index.html", page.encode(), upstream)
+
+
+@dg.asset(
+    group_name=GROUP,
+    deps=[dg.AssetDep(name, partition_mapping=partition_mapping(name)) for name in SCHEMAS],
+    owners=OWNERS,
+    kinds={"duckdb"},
+    code_version=__version__,
+)
+def catalog(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+    """`twigma.duckdb`: a view of each table of the lake, by name. A remote lake has `twigma sql` instead."""
+    store = lake.open()
+    path = write_catalog(store) if store.local else "a remote lake has no catalog file; use `twigma sql`"
+    names = [name for name in SCHEMAS if store.has(name) or store.partitions(name)]
+    made = Provenance(
+        "catalog",
+        run_id=context.run_id,
+        upstream=upstream_in_lake(store, tuple(names)),
+        data_version=__version__,
+    )
+    store.write_bytes(record_path("catalog"), made.to_json().encode())
+    return dg.MaterializeResult(metadata={"file": str(path), "views": len(names)})

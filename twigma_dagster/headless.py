@@ -1,0 +1,181 @@
+"""Build the whole graph headless, one run a partition, with live progress; then say what came of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import dagster as dg
+import polars as pl
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from twigma_core.lake import Lake
+from twigma_dagster.graph import Batch, batches, is_current, with_inputs
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+
+@dataclass
+class Outcome:
+    """What a build did.
+
+    Attributes:
+        ran: steps that ran and succeeded.
+        failed: a line for each failed step: asset, partition, cause.
+        skipped: assets (with their partition) that lack something to read because of those.
+    """
+
+    ran: int = 0
+    failed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def build(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, lake: Lake, months: list[str], console: Console
+) -> Outcome:
+    """Materialize all that is not up to date for these months.
+
+    A step that fails takes only what depends on it along: all else is built, and what had been built
+    stays. The next call goes on from there.
+    """
+    job = definitions.resolve_implicit_global_asset_job_def()
+    graph = definitions.resolve_asset_graph()
+    plan = list(batches(definitions, months))
+    columns = (
+        TextColumn("{task.description:<44}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    outcome = Outcome()
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        task = progress.add_task("checking what is there", total=sum(len(batch.assets) for batch in plan))
+        for batch in plan:
+            stale = [name for name in batch.assets if not is_current(lake, name, batch.partition)]
+            ready = with_inputs(graph, lake, stale, batch.partition)
+            progress.advance(task, len(batch.assets) - len(ready))
+            outcome.skipped += [_place(name, batch.partition) for name in stale if name not in ready]
+            if ready:
+                chosen = Batch(tuple(ready), batch.partition)
+                run(
+                    job,
+                    instance,
+                    chosen,
+                    outcome,
+                    lambda name: progress.update(task, advance=1, description=name),
+                )
+        progress.update(task, description="done")
+    return outcome
+
+
+def _place(name: str, partition: str | None) -> str:
+    return f"{name}/{partition}" if partition else name
+
+
+def run(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    batch: Batch,
+    outcome: Outcome,
+    on_asset: Callable[[str], object],
+) -> None:
+    """Execute one batch as a Dagster run in this process, recorded in the instance; add to `outcome`."""
+    run_id = str(uuid.uuid4())
+
+    def listen(entry: dg.EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event and event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
+            outcome.ran += 1
+            on_asset(_place(event.asset_key.path[-1], batch.partition))
+
+    instance.add_event_listener(run_id, listen)
+    result = job.execute_in_process(
+        run_config=QUIET,
+        instance=instance,
+        partition_key=batch.partition,
+        asset_selection=[dg.AssetKey(name) for name in batch.assets],
+        raise_on_error=False,
+        run_id=run_id,
+    )
+    if not result.success:
+        outcome.failed += failures(result, batch.partition)
+
+
+def failures(result: dg.ExecuteInProcessResult, partition: str | None) -> list[str]:
+    """Return a line for each failed step and blocking check of a run: where, and the error's own message."""
+    lines = []
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error and error.cause:
+                error = error.cause
+            message = error.message.strip() if error else "failed"
+            lines.append(f"{_place(str(event.step_key), partition)}: {message}")
+    return lines
+
+
+def show_built(lake: Lake, names: list[str], console: Console) -> None:
+    """Print how many partitions and rows of each table there are."""
+    shown = Table(title="Built", title_justify="left")
+    for column in ("table", "partitions", "rows"):
+        shown.add_column(column, justify="left" if column == "table" else "right")
+    for name in names:
+        keys = lake.partitions(name)
+        if keys or lake.has(name):
+            shown.add_row(name, str(len(keys) or 1), f"{lake.scan(name).select(pl.len()).collect().item():,}")
+    console.print(shown)
+
+
+def show_findings(findings: pl.DataFrame, console: Console) -> bool:
+    """Print what was found beside the truths planted in the sample; say whether all were recovered."""
+    shown = Table(title="Findings beside the planted truths (synthetic sample)", title_justify="left")
+    for column in ("finding", "planted", "found", "95 % interval", ""):
+        shown.add_column(column, overflow="fold")
+    for row in findings.iter_rows(named=True):
+        interval = "" if row["low"] is None else f"{row['low']:.3g} … {row['high']:.3g}"
+        mark = "[green]recovered[/]" if row["recovered"] else "[red]missed[/]"
+        shown.add_row(row["finding"], _short(row["planted"]), _short(row["found"]), interval, mark)
+    console.print(shown)
+    return bool(findings["recovered"].all())
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def show_failures(outcome: Outcome, console: Console) -> None:
+    """Print what failed and what could not be built for it."""
+    for line in outcome.failed:
+        console.print(f"[red]failed[/]   {escape(line)}", highlight=False, soft_wrap=True)
+    if outcome.skipped:
+        console.print(
+            f"[yellow]not built[/] for want of those: {', '.join(outcome.skipped)}", highlight=False
+        )
+
+
+def show_places(lake: Lake, ran: int, seconds: float, console: Console) -> None:
+    """Print how long it took and where to look."""
+    console.print(
+        f"\n{ran} steps ran, {seconds:.0f} s in all."
+        f"\n  figures   {lake.path('figures')}"
+        f"\n  report    {lake.path('report', 'index.html')}"
+        f"\n  release   {lake.path('releases')}"
+        f"\n  SQL       twigma sql 'from dataset limit 5'   (or: duckdb {lake.path('twigma.duckdb')})"
+        f"\n  UI        make ui",
+        highlight=False,
+        soft_wrap=True,
+    )
