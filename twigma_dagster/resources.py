@@ -172,6 +172,17 @@ class References(dg.ConfigurableResource):
         return Path(self.folder) if self.folder else sample_references(self.home)
 
 
+class Study(dg.ConfigurableResource):
+    """Choices of the analysis and of what is published, and what a reader must be told of the data."""
+
+    clusters: int = 10
+    seed: int = 0
+    synthetic: bool = False
+    notice: str = ""
+    release_profile: str = "ids_strict"
+    release_version: str = "1.0.0"
+
+
 class Volunteers(dg.ConfigurableResource):
     """People who label pictures. Those of the sample world are simulated and answer at once."""
 
@@ -204,6 +215,14 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource]:
         "lake": LakeResource(root=settings.lake_root),
         "posts": Posts(source=settings.source, x_api=settings.x_api, archive=settings.archive),
         "pictures": Pictures(source=settings.source, media_base=settings.media_base),
+        "study": Study(
+            clusters=settings.clusters,
+            seed=settings.seed,
+            synthetic=settings.sample,
+            notice=settings.notice,
+            release_profile=settings.release_profile,
+            release_version=settings.release_version,
+        ),
         "volunteers": Volunteers(source=settings.source),
         "models": Models(
             clip=settings.clip,

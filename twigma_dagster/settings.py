@@ -114,12 +114,14 @@ class Settings(BaseSettings):
         """NSFW head in force."""
         return self.nsfw_weights or ("sample" if self.clip == "sample" else "laion-clip-vit-l-14")
 
-    def notices(self) -> list[str]:
-        """What a reader of the report must be told first."""
-        if self.media_base:
-            server = self.media_base
-            return [f"Pictures came from {server}, not from X: that they belong to their posts is its claim."]
-        return []
+    @property
+    def notice(self) -> str:
+        """What a reader of the results must be told first; empty for posts with their own pictures."""
+        if not self.media_base:
+            return ""
+        return (
+            f"Pictures came from {self.media_base}, not from X: that they belong to their posts is its claim."
+        )
 
     def token(self) -> str:
         """Return the bearer token of X's API.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 ENDINGS = {".jpg", ".jpeg", ".png"}
 TEXTS = {
@@ -26,32 +27,30 @@ TEXTS = {
 
 
 class _Media(BaseHTTPRequestHandler):
-    """Answers every media address with one of the pictures; every 40th name does not exist."""
+    """Answers /media/<name> with what `answer` gives for the name; nothing is a 404."""
 
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, *arguments: object, pictures: list[Path]) -> None:
-        self.pictures = pictures
-        super().__init__(*arguments)  # type: ignore[arg-type]
+    def __init__(self, *arguments: Any, answer: Callable[[str], bytes]) -> None:
+        self.answer = answer
+        super().__init__(*arguments)
 
     def do_GET(self) -> None:
         name = self.path.split("?")[0].rpartition("/")[2].partition(".")[0]
-        number = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
-        body = b"" if number % 40 == 0 else self.pictures[number % len(self.pictures)].read_bytes()
+        body = self.answer(name)
         self.send_response(200 if body else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_: Any) -> None:
         """Stay silent."""
 
 
 @contextmanager
-def media_server(shared: Path) -> Iterator[str]:
-    """Serve AI pictures for any media name on loopback; give the server's address."""
-    pictures = sorted(p for p in (shared / "pictures" / "ai").rglob("*") if p.suffix.lower() in ENDINGS)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Media, pictures=pictures))
+def serve(answer: Callable[[str], bytes]) -> Iterator[str]:
+    """Serve media on loopback; give the server's address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Media, answer=answer))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -59,6 +58,19 @@ def media_server(shared: Path) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def media_server(shared: Path) -> Iterator[str]:
+    """Serve AI pictures for any media name; every 40th name does not exist."""
+    pictures = sorted(p for p in (shared / "pictures" / "ai").rglob("*") if p.suffix.lower() in ENDINGS)
+
+    def answer(name: str) -> bytes:
+        number = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
+        return b"" if number % 40 == 0 else pictures[number % len(pictures)].read_bytes()
+
+    with serve(answer) as url:
+        yield url
 
 
 def arrange(shared: Path, folder: Path) -> Path:

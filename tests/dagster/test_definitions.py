@@ -12,7 +12,8 @@ from twigma_dagster.graph import batches, phases
 
 GRAPH = defs.resolve_asset_graph()
 NODES = {key.path[-1]: GRAPH.get(key) for key in GRAPH.materializable_asset_keys}
-MONTHLY = """raw_tweets tweets tweet_media tweet_counts images embeddings captions nsfw_scores dataset drops summaries
+MONTHLY = """raw_tweets tweets tweet_media tweet_counts images embeddings captions nsfw_scores dataset drops
+    summaries
     clusters projection divergences variation_metrics neighbors""".split()
 BY_CORPUS = "reference_images reference_embeddings reference_summaries".split()
 BY_TEXT = "texts text_embeddings".split()
@@ -34,7 +35,9 @@ def test_every_asset_of_the_design_is_there_and_no_other() -> None:
 )
 def test_partitions(names: list[str], first: str, count: int | None) -> None:
     for name in names:
-        keys = NODES[name].partitions_def.get_partition_keys()
+        cut = NODES[name].partitions_def
+        assert cut, name
+        keys = cut.get_partition_keys()
         assert keys[0] == first, name
         assert count is None or len(keys) == count, name
     assert not any(NODES[name].partitions_def for name in [*WHOLE, *FIGURE_NAMES])

@@ -5,7 +5,8 @@ follows from it, histograms of distances, and the same within groups. Not here: 
 about a source (`variation`, `prompts`).
 
 All is computed in float64 on rows moved to their mean, so that identical rows are at distance 0 and not at
-the 1e-3 that a float32 matrix product leaves. 20,000 rows of width 768 take seconds and 0.3 GB.
+the 1e-3 that a float32 matrix product leaves. 20,000 rows of width 768 take about ten
+seconds on two cores, and 0.3 GB.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def _keywords(scene: Scene, rng: np.random.Generator) -> list[str]:
     return [anything[int(rng.integers(len(anything)))] if rng.random() < KEYWORD_NOISE else w for w in words]
 
 
-def expected_agreement(themes: Sequence[str], accuracy: float = ACCURACY, repeats: int = 200) -> float:
+def expected_agreement(themes: Sequence[str], accuracy: float = ACCURACY, repeats: int = 60) -> float:
     """Return the mean adjusted Rand index of two annotators of this accuracy, by simulation.
 
     Args:

@@ -48,7 +48,7 @@ THEME_WEIGHTS: dict[str, float] = {
 }
 """Share of each theme in the middle of the period; they sum to 1."""
 
-THEME_SLOPES: dict[str, float] = {"people": 0.4, "fantasy": 0.35, "landscapes": -0.4, "abstract": -0.4}
+THEME_SLOPES: dict[str, float] = {"people": 0.4, "fantasy": 0.45, "landscapes": -0.4, "abstract": -0.4}
 """Change of the log weight a month; a theme that is not named keeps its share of `THEME_WEIGHTS`."""
 
 STEADY_THEMES: tuple[str, ...] = ("animals", "space")
@@ -69,7 +69,7 @@ TWIGMA_HABITS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
 """Theme -> the style, palette, background and subject's colours that generated pictures of it mostly have."""
 DIGITAL_PALETTES: tuple[str, ...] = ("candy", "midnight", "sunset", "royal")
 DIGITAL_BACKGROUNDS: tuple[str, ...] = ("plain", "gradient", "rays")
-TWIGMA_HABIT, DIFFUSION_HABIT = 0.75, 0.6
+TWIGMA_HABIT, DIFFUSION_HABIT = 0.82, 0.6
 """How strong these habits are: the probability, of each attribute by itself, that a picture keeps to them."""
 ART_PALETTES: tuple[str, ...] = ("forest", "desert", "ocean")
 ART_BACKGROUNDS: tuple[str, ...] = ("plain", "cloudy")

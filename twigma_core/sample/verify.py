@@ -220,7 +220,8 @@ def _share(planted: float, scores: pl.Series) -> Found:
 
 def _sensitive(evidence: Evidence, truth: Truth) -> Found:
     kept = evidence.table("dataset").select("image_id")
-    scores = evidence.table("nsfw_scores").join(kept, on="image_id", how="semi")
+    # A picture that is posted again in a later month is scored there again.
+    scores = evidence.table("nsfw_scores").join(kept, on="image_id", how="semi").unique("image_id")
     return _share(float(truth.value), scores["nsfw_score"])
 
 
@@ -292,7 +293,7 @@ def _above(more: Mapping[str, Any], less: Mapping[str, Any], names: tuple[str, s
     )
     gap = more["low"] - less["high"], more["high"] - less["low"]
     return Found(
-        claim, found, bool(more["low"] > less["high"]), *gap, note="interval: of the difference, at most"
+        claim, found, bool(more["low"] > less["high"]), *gap, note="interval of the difference, at its widest"
     )
 
 

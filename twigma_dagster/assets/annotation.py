@@ -5,17 +5,18 @@ import polars as pl
 
 from twigma_core.analysis import annotation as sheets
 from twigma_dagster.declare import Metadata, table
-from twigma_dagster.resources import LakeResource, Volunteers
-from twigma_dagster.settings import load_settings
+from twigma_dagster.resources import LakeResource, Study, Volunteers
 
 GROUP = "annotation"
 INBOX = "inbox/annotations"
 
 
 @table("annotation_tasks", group=GROUP, kinds=("csv",))
-def annotation_tasks(lake: LakeResource, clusters: pl.DataFrame) -> tuple[pl.DataFrame, Metadata]:
+def annotation_tasks(
+    lake: LakeResource, study: Study, clusters: pl.DataFrame
+) -> tuple[pl.DataFrame, Metadata]:
     """Ten random pictures of each cluster, shuffled; the sheet for annotators does not show the clusters."""
-    tasks = sheets.make_tasks(clusters, seed=load_settings().seed)
+    tasks = sheets.make_tasks(clusters, seed=study.seed)
     path = lake.open().write_bytes("outbox/annotations/sheet.csv", sheets.sheet_csv(tasks).encode())
     return tasks, {"sheet": dg.MetadataValue.path(str(path)), "return labels to": INBOX}
 
@@ -27,7 +28,7 @@ def annotations(
     volunteers: Volunteers,
     annotation_tasks: pl.DataFrame,
 ) -> tuple[pl.DataFrame, Metadata]:
-    """Every CSV or Label Studio export in the lake's inbox/annotations; rows that cannot be read are reported."""
+    """Every CSV or Label Studio export in the lake's inbox; rows that cannot be read are reported."""
     store = lake.open()
     volunteers.answer(store, annotation_tasks, INBOX)
     files = [name for name in store.list_files(INBOX) if name.endswith((".csv", ".json"))]

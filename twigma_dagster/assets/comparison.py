@@ -10,21 +10,24 @@ from twigma_core.analysis import divergence, prompts, variation
 from twigma_core.analysis.summary import EmbeddingSummary, add_up
 from twigma_core.lake import ArrayTable
 from twigma_dagster.declare import table
-from twigma_dagster.settings import load_settings
+from twigma_dagster.resources import Study
 
 GROUP = "comparison"
 
 
 @table("codebook", group=GROUP, kinds=("faiss",))
 def codebook(
-    dataset: pl.LazyFrame, embeddings: ArrayTable, reference_embeddings: dict[str, ArrayTable]
+    study: Study,
+    dataset: pl.LazyFrame,
+    embeddings: ArrayTable,
+    reference_embeddings: dict[str, ArrayTable],
 ) -> ArrayTable:
     """k-means cells over equal numbers of each source, of several sizes; frozen until materialized anew."""
     ids = dataset.select("image_id").collect()["image_id"]
     sources = {"twigma": embeddings.take(ids).vectors} | {
         corpus: stored.vectors for corpus, stored in reference_embeddings.items()
     }
-    book, table = quantizer.fit_codebook(sources, seed=load_settings().seed)
+    book, table = quantizer.fit_codebook(sources, seed=study.seed)
     return ArrayTable(table, book.to_arrays())
 
 

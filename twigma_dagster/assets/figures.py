@@ -27,8 +27,7 @@ from twigma_dagster.declare import (
     upstream_in_lake,
 )
 from twigma_dagster.io import existing
-from twigma_dagster.resources import LakeResource
-from twigma_dagster.settings import load_settings
+from twigma_dagster.resources import LakeResource, Study
 
 PICTURES: dict[str, tuple[str, Callable[..., Any]]] = {
     "figure_4c": ("thumbnails", contact.of_clusters),
@@ -56,14 +55,19 @@ def figure(name: str) -> dg.AssetsDefinition:
         kinds={"matplotlib", "svg", "png"},
         code_version=__version__,
     )
-    def draw(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
-        return _draw(context, lake.open(), name, module, inputs)
+    def draw(context: dg.AssetExecutionContext, lake: LakeResource, study: Study) -> dg.MaterializeResult:
+        return _draw(context, lake.open(), study, name, module, inputs)
 
     return draw
 
 
 def _draw(
-    context: dg.AssetExecutionContext, lake: Lake, name: str, module: ModuleType, inputs: tuple[str, ...]
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    study: Study,
+    name: str,
+    module: ModuleType,
+    inputs: tuple[str, ...],
 ) -> dg.MaterializeResult:
     frames = [_columns(lake, table, columns) for table, columns in module.TABLES.items()]
     drawn = module.table(*frames)
@@ -73,13 +77,12 @@ def _draw(
         pictures[argument] = fetch(lake, *frames)
     upstream = upstream_in_lake(lake, inputs)
     version = frame_version(drawn)
-    models = models_of(lake, upstream)
-    record = Provenance(name, None, context.run_id, models=models, upstream=upstream, data_version=version)
-    files = render(module.draw(*frames, **pictures, synthetic=load_settings().sample), record)
-    paths = {
-        kind: lake.write_bytes(f"figures/{name}.{kind}", data)
-        for kind, data in (("csv", drawn.write_csv().encode()), ("png", files.png), ("svg", files.svg))
-    }
+    record = Provenance(
+        name, None, context.run_id, models=models_of(lake, upstream), upstream=upstream, data_version=version
+    )
+    files = render(module.draw(*frames, **pictures, synthetic=study.synthetic), record)
+    written = {"csv": drawn.write_csv().encode(), "png": files.png, "svg": files.svg}
+    paths = {kind: lake.write_bytes(f"figures/{name}.{kind}", data) for kind, data in written.items()}
     shown = base64.b64encode(files.thumbnail).decode()
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version),

@@ -26,8 +26,7 @@ from twigma_dagster.declare import (
     upstream_in_lake,
 )
 from twigma_dagster.graph import record, record_path
-from twigma_dagster.resources import LakeResource
-from twigma_dagster.settings import load_settings
+from twigma_dagster.resources import LakeResource, Study
 
 GROUP = "release"
 REPORT_TABLES = (
@@ -37,24 +36,25 @@ REPORT_TABLES = (
 
 
 @table("paper_comparison", group=GROUP, reads=tuple(paper.needed_assets()))
-def paper_comparison(lake: LakeResource) -> pl.DataFrame:
+def paper_comparison(lake: LakeResource, study: Study) -> pl.DataFrame:
     """Every number that the paper states, with ours, its interval and a verdict."""
-    store, settings = lake.open(), load_settings()
+    store = lake.open()
     found = {name: store.scan(name).collect() for name in paper.needed_assets()}
-    return paper.paper_comparison(found, synthetic=settings.sample or bool(settings.media_base))
+    return paper.paper_comparison(found, synthetic=study.synthetic or bool(study.notice))
 
 
 @table("release", group=GROUP, kinds=("csv",))
 def release(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
+    study: Study,
     dataset: pl.DataFrame,
     clusters: pl.DataFrame,
     projection: pl.DataFrame,
 ) -> tuple[pl.DataFrame, Metadata]:
     """Parquet, CSV, checksums, card, dictionary, Croissant: one folder that appears as a whole."""
-    settings, store = load_settings(), lake.open()
-    folder = f"releases/{settings.release_version}"
+    store = lake.open()
+    folder = f"releases/{study.release_version}"
     made = provenance_of(context, store, "release", ["dataset", "clusters", "projection"])
     files = write_release(
         store,
@@ -63,13 +63,13 @@ def release(
         clusters,
         projection,
         made,
-        profile=settings.release_profile,
-        version=settings.release_version,
-        publication=Publication(synthetic=settings.sample, notice=" ".join(settings.notices())),
+        profile=study.release_profile,
+        version=study.release_version,
+        publication=Publication(synthetic=study.synthetic, notice=study.notice),
     )
     return files, {
         "folder": dg.MetadataValue.path(str(store.path(folder))),
-        "profile": settings.release_profile,
+        "profile": study.release_profile,
     }
 
 
@@ -110,15 +110,15 @@ def _page(
     kinds={"html"},
     code_version=__version__,
 )
-def report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+def report(context: dg.AssetExecutionContext, lake: LakeResource, study: Study) -> dg.MaterializeResult:
     """One self-contained page: figures, tables, the paper beside ours, each with its lineage."""
-    store, settings = lake.open(), load_settings()
+    store = lake.open()
     page = build_report(
         gather_figures(store),
         {name: store.scan(name) for name in REPORT_TABLES},
         store.read("paper_comparison"),
         gather_lineage(store),
-        notices=[SYNTHETIC] if settings.sample else settings.notices(),
+        notices=[text for text in (SYNTHETIC if study.synthetic else "", study.notice) if text],
     )
     figures = tuple(
         Upstream(name, None, found.data_version) for name in FIGURES if (found := record(store, name, None))

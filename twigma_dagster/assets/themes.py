@@ -14,7 +14,7 @@ from twigma_core.analysis import projection as maps
 from twigma_core.analysis import themes
 from twigma_core.lake import ArrayTable
 from twigma_dagster.declare import Metadata, table
-from twigma_dagster.settings import load_settings
+from twigma_dagster.resources import Study
 
 GROUP = "themes"
 MAP_SAMPLE = 5_000
@@ -22,11 +22,10 @@ MAP_SAMPLE = 5_000
 
 
 @table("cluster_model", group=GROUP, kinds=("faiss",))
-def cluster_model(dataset: pl.LazyFrame, embeddings: ArrayTable) -> tuple[ArrayTable, Metadata]:
+def cluster_model(study: Study, dataset: pl.LazyFrame, embeddings: ArrayTable) -> tuple[ArrayTable, Metadata]:
     """k-means over the vectors of the whole dataset (paper, Section 4.2), the best of several starts."""
-    settings = load_settings()
     vectors = embeddings.take(dataset.select("image_id").collect()["image_id"]).vectors
-    fit = kmeans.fit_kmeans(vectors, settings.clusters, settings.seed)
+    fit = kmeans.fit_kmeans(vectors, study.clusters, study.seed)
     return ArrayTable(kmeans.cluster_model_table(fit, vectors), {"centroids": fit.centroids}), {
         "version": fit.version
     }
@@ -58,14 +57,17 @@ def cluster_themes(dataset: pl.LazyFrame, clusters: pl.DataFrame) -> pl.DataFram
 
 
 @table("cluster_trends", group=GROUP, kinds=("statsmodels",))
-def cluster_trends(clusters: pl.DataFrame) -> pl.DataFrame:
+def cluster_trends(study: Study, clusters: pl.DataFrame) -> pl.DataFrame:
     """Shares with Wilson intervals; slopes from an overdispersed binomial model, Holm over clusters."""
-    return themes.cluster_trends(clusters, load_settings().clusters)
+    return themes.cluster_trends(clusters, study.clusters)
 
 
 @table("projection_model", group=GROUP, kinds=("umap",))
 def projection_model(
-    dataset: pl.LazyFrame, embeddings: ArrayTable, reference_embeddings: dict[str, ArrayTable]
+    study: Study,
+    dataset: pl.LazyFrame,
+    embeddings: ArrayTable,
+    reference_embeddings: dict[str, ArrayTable],
 ) -> ArrayTable:
     """UMAP on equal samples of the dataset and each corpus (paper, Figures 2a and 4a), then frozen."""
     ids = dataset.select("image_id").collect()["image_id"]
@@ -73,7 +75,7 @@ def projection_model(
         corpus: (stored.table["image_id"].to_list(), stored.vectors)
         for corpus, stored in reference_embeddings.items()
     }
-    table, arrays = maps.fit_projection(sources, MAP_SAMPLE, load_settings().seed)
+    table, arrays = maps.fit_projection(sources, MAP_SAMPLE, study.seed)
     return ArrayTable(table, arrays)
 
 

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from scipy.spatial.distance import cdist
 
+from twigma_core.analysis import codebook as codebook_module
 from twigma_core.analysis.codebook import Codebook, fit_codebook
 
 
@@ -32,6 +33,12 @@ def test_fit_takes_equal_numbers_and_finds_the_cells() -> None:
     assert table.height == 2 * (2 + 8)
     again, _ = fit_codebook(dict(reversed(sources.items())), sizes=(2, 8), seed=3)
     assert again.version == codebook.version
+
+
+def test_large_sources_give_a_capped_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codebook_module, "PER_SOURCE", 30)
+    _, table = fit_codebook({"twigma": blobs(90, np.eye(4), 0), "laion": blobs(60, np.eye(4), 1)}, sizes=(4,))
+    assert table["pictures"].sum() == 2 * 30
 
 
 def test_counts_are_of_the_nearest_centroid_and_add_up() -> None:

@@ -36,21 +36,17 @@ def drawn(frames, extras):
 
 
 def texts(figure: Figure) -> list[Text]:
-    """Return the texts that are seen."""
-    return [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip() and _is_shown(t)]
-
-
-def _is_shown(text: Text) -> bool:
-    """Return whether a text of an axes is drawn: ticks beyond an axis' limits are made but not drawn."""
-    axes = text.axes
-    if axes is None or text in axes.texts:
-        return True
-    for axis in (axes.xaxis, axes.yaxis):
-        every = (*axis.get_major_ticks(), *axis.get_minor_ticks())
-        if text in [label for tick in every for label in (tick.label1, tick.label2)]:
-            shown = [label for tick in axis._update_ticks() for label in (tick.label1, tick.label2)]
-            return axes.axison and text in shown
-    return axes.axison
+    """Return the texts that are seen: of tick labels, those beyond an axis' limits are made but not drawn."""
+    figure.draw_without_rendering()
+    hidden: set[Text] = set()
+    for axes in figure.axes:
+        if not axes.axison:
+            hidden |= set(axes.findobj(Text)) - set(axes.texts)
+        for axis in (axes.xaxis, axes.yaxis):
+            shown = axis._update_ticks()  # type: ignore[union-attr]
+            made = {*axis.majorTicks, *axis.minorTicks} - set(shown)
+            hidden |= {label for tick in made for label in (tick.label1, tick.label2)}
+    return [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip() and t not in hidden]
 
 
 @in_style
