@@ -5,7 +5,7 @@ BIN := .venv/bin
 export TWIGMA_HOME ?= $(CURDIR)/.twigma
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo ui test lint types lock clean
+.PHONY: demo ui test lint types docs lock clean
 
 demo: .venv/ready
 	$(BIN)/twigma demo
@@ -30,6 +30,9 @@ types: .venv/ready
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
+
+docs: .venv/ready
+	$(BIN)/python -m twigma_dagster.docs
 
 lock:
 	uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes --universal \

@@ -7,6 +7,8 @@ from typing import Any
 import polars as pl
 from PIL import Image
 
+from twigma_core.figures.figure_4e import MOST_PAIRS
+from twigma_core.figures.pictures import is_veiled, veil
 from twigma_core.images.decode import open_picture
 from twigma_core.images.shards import read_picture
 from twigma_core.lake import Lake
@@ -23,32 +25,44 @@ def thumbnail(lake: Lake, row: dict[str, Any], pixels: int = PIXELS) -> Image.Im
 
 
 def of_clusters(lake: Lake, *_: pl.DataFrame, per_cluster: int = PER_CLUSTER) -> dict[int, list[Image.Image]]:
-    """Return pictures of each cluster: those nearest to the centroid, most typical first."""
+    """Return pictures of each cluster: those nearest to the centroid, most typical first.
+
+    One that is probably not safe for work, or has no score, is veiled.
+    """
+    place = lake.scan("dataset").select("image_id", "shard", "offset", "bytes", "nsfw_score")
     nearest = (
         lake.scan("clusters")
         .sort("distance", "image_id")
         .group_by("cluster", maintain_order=True)
         .head(per_cluster)
-        .join(lake.scan("dataset").select("image_id", "shard", "offset", "bytes"), on="image_id")
+        .join(place, on="image_id")
         .sort("cluster", "distance", "image_id")
         .collect()
     )
     shown: dict[int, list[Image.Image]] = {}
     for row in nearest.iter_rows(named=True):
-        shown.setdefault(row["cluster"], []).append(thumbnail(lake, row))
+        image = thumbnail(lake, row)
+        shown.setdefault(row["cluster"], []).append(veil(image) if is_veiled(row["nsfw_score"]) else image)
     return shown
 
 
 def of_inspirations(
-    lake: Lake, inspirations: pl.DataFrame, *_: pl.DataFrame
+    lake: Lake, inspirations: pl.DataFrame, *_: pl.DataFrame, most: int = MOST_PAIRS
 ) -> dict[int, tuple[Image.Image, Image.Image]]:
-    """Return (picture, human picture) of each pair, by its rank."""
-    place = ["shard", "offset", "bytes"]
-    ours = lake.scan("dataset").select("image_id", *place).collect()
-    theirs = lake.scan("reference_images").select("corpus", neighbor_id="image_id", *place).collect()
-    left = inspirations.join(ours, on="image_id", how="left").sort("rank")
-    right = inspirations.join(theirs, on=["corpus", "neighbor_id"], how="left").sort("rank")
+    """Return (picture, human picture) of the first pairs, by rank; one whose file is gone is left out."""
+    place = ("shard", "offset", "bytes")
+    ours = lake.scan("dataset").select("image_id", *place)
+    theirs = lake.scan("reference_images").select(pl.col("image_id").alias("neighbor_id"), "corpus", *place)
+    pairs = (
+        inspirations.lazy()
+        .filter(pl.col("rank") <= most)
+        .join(ours, on="image_id")
+        .join(theirs, on=["corpus", "neighbor_id"], suffix="_theirs")
+        .drop_nulls(["shard", "shard_theirs"])
+        .sort("rank")
+        .collect()
+    )
     return {
-        row["rank"]: (thumbnail(lake, row), thumbnail(lake, other))
-        for row, other in zip(left.iter_rows(named=True), right.iter_rows(named=True), strict=True)
+        row["rank"]: (thumbnail(lake, row), thumbnail(lake, {key: row[f"{key}_theirs"] for key in place}))
+        for row in pairs.iter_rows(named=True)
     }

@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import platform
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from twigma_core import tables
 from twigma_core.provenance import Provenance
 
 WHOLE = "all"
+_HOST = platform.node().replace(".", "-") or "host"
 _KEY = "twigma"
 
 
@@ -114,7 +116,8 @@ class Lake:
             target.write_bytes(data)
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        _sweep(Path(str(target)))
+        temporary = target.with_name(f".{target.name}.{_HOST}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
         try:
             with open(str(temporary), "wb") as file:
                 file.write(data)
@@ -279,6 +282,14 @@ class Lake:
             "aws_region": client.get("region_name", "us-east-1"),
         }
         return {key: value for key, value in known.items() if value}
+
+
+def _sweep(target: Path) -> None:
+    """Remove temporary files of `target` that a killed process of this machine left behind."""
+    for left in target.parent.glob(f".{target.name}.{_HOST}.*.tmp"):
+        pid = left.name.removeprefix(f".{target.name}.{_HOST}.").partition(".")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists() and Path("/proc").exists():
+            left.unlink(missing_ok=True)
 
 
 def table_provenance(file: Path) -> Provenance:

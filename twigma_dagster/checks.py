@@ -17,10 +17,12 @@ from twigma_core.collect.completeness import explain
 from twigma_core.images.shards import read_picture
 from twigma_core.lake import Lake
 from twigma_core.tables import SCHEMAS, conform
-from twigma_dagster.partitions import PARTITIONS
+from twigma_dagster.partitions import MONTHS, PARTITIONS, REFERENCE_CORPORA, SOURCES_OF_TEXT
 from twigma_dagster.resources import LakeResource
 
 Verdict = tuple[bool, str]
+CUT_BY = {MONTHS: "month", REFERENCE_CORPORA: "corpus", SOURCES_OF_TEXT: "source"}
+"""Column that holds the partition."""
 MAX_DRIFT = 0.05
 
 
@@ -57,11 +59,10 @@ def fits_schema(asset: str) -> dg.AssetChecksDefinition:
             conform(asset, frame)
         except Exception as error:
             return False, str(error)
-        for column in ("month", "corpus"):
-            if partition and column in frame.columns and asset in PARTITIONS:
-                strange = frame.filter(pl.col(column) != partition).height
-                if strange:
-                    return False, f"{strange} rows are not of {column} {partition}"
+        column = CUT_BY[PARTITIONS[asset]] if asset in PARTITIONS else None
+        strange = frame.filter(pl.col(column) != partition).height if column else 0
+        if strange:
+            return False, f"{strange} rows are not of {column} {partition}"
         return True, f"{frame.height} rows fit"
 
     stored_fits.__doc__ = "Columns, types and ranges are those of the contract, and keys are unique."

@@ -165,15 +165,9 @@ def sql(query: Annotated[str, typer.Argument(help="SQL over the tables of the la
 
 
 @app.command("settings")
-def show_settings(markdown: Annotated[bool, typer.Option(help="As a Markdown table")] = False) -> None:
-    """List every setting, its default and its meaning."""
-    if markdown:
-        lines = ["| variable | default | meaning |", "|---|---|---|"]
-        lines += [
-            f"| `{name}` | {f'`{default}`' if default else ''} | {text} |" for name, default, text in rows()
-        ]
-        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
-        return
+def show_settings() -> None:
+    """List every setting with the value in force and its meaning."""
+    prepare()
     for name, default, text in rows():
         console.print(
             f"{name:<24} {os.environ.get(name) or default or '-':<14} {text}", highlight=False, markup=False

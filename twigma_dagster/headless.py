@@ -23,7 +23,7 @@ from rich.table import Table
 from twigma_core.lake import Lake
 from twigma_dagster.graph import Batch, batches, is_current, with_inputs
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass
@@ -119,12 +119,17 @@ def failures(result: dg.ExecuteInProcessResult, partition: str | None) -> list[s
     """Return a line for each failed step and blocking check of a run: where, and the error's own message."""
     lines = []
     for event in result.all_events:
-        if event.is_step_failure:
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+                place = _place(check.asset_key.path[-1], partition)
+                lines.append(f"{place}: check {check.check_name}: {check.metadata['seen'].value}")
+        elif event.is_step_failure:
             error = event.step_failure_data.error
             while error and error.cause:
                 error = error.cause
-            message = error.message.strip() if error else "failed"
-            lines.append(f"{_place(str(event.step_key), partition)}: {message}")
+            if error and error.cls_name != "DagsterAssetCheckFailedError":
+                lines.append(f"{_place(str(event.step_key), partition)}: {error.message.strip()}")
     return lines
 
 

@@ -74,8 +74,8 @@ def load(lake: Lake, name: str, keys: list[str | None], wanted: type) -> Any:
     if wanted is dict:
         return {str(key): lake.read_arrays(name, key) for key in found}
     if wanted is ArrayTable:
-        if found == [None]:
-            return lake.read_arrays(name)
+        if len(keys) == 1:
+            return lake.read_arrays(name, keys[0])
         return lake.read_all_arrays(name, [str(key) for key in found])
     lazy = lake.scan(name, None if found == [None] else [str(key) for key in found])
     return lazy if wanted is pl.LazyFrame else lazy.collect()

@@ -36,6 +36,10 @@ class LakeResource(dg.ConfigurableResource):
         return Lake(self.root)
 
 
+X_PAGE = 500
+"""Posts a page: the most that X gives."""
+SAMPLE_PAGE = 100
+"""Smaller, so that the sample's months take several pages."""
 _FOR_THIS_PROCESS = ExitStack()
 atexit.register(_FOR_THIS_PROCESS.close)
 

@@ -169,3 +169,12 @@ def rows() -> list[tuple[str, str, str]]:
         (variable(name), "" if field.default is None else str(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
+
+
+def markdown() -> str:
+    """Return all settings as a Markdown table."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    lines += [
+        f"| `{name}` | {f'`{default}`' if default else ''} | {text} |" for name, default, text in rows()
+    ]
+    return "\n".join(lines)

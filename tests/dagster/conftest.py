@@ -36,10 +36,16 @@ class Built:
         return run_twigma(self.home, *arguments, **{**self.environment, **variables})
 
 
+def environment_of(home: Path) -> dict[str, str]:
+    """Return the environment of a user whose home folder is `home` and who has set nothing else."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("TWIGMA_", "DAGSTER_"))}
+    ours = {"TWIGMA_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
+    return {**clean, **ours, "COLUMNS": "160", "HF_HUB_OFFLINE": "1"}
+
+
 def run_twigma(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run `twigma` as a user would, with a home of its own and no setting but those named."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("TWIGMA_", "DAGSTER_"))}
-    environment = {**clean, "TWIGMA_HOME": str(home), "COLUMNS": "160", "HF_HUB_OFFLINE": "1", **variables}
+    environment = {**environment_of(home), **variables}
     command = [sys.executable, "-m", "twigma_dagster.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=900)
 

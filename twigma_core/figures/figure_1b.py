@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from twigma_core.figures.inputs import count, need, need_columns
+from twigma_core.figures.inputs import count, count_of, need, need_columns
 from twigma_core.figures.style import (
     COLUMN_WIDTH,
     FAINT,
@@ -88,9 +88,10 @@ def draw(tweets: pl.DataFrame, dataset: pl.DataFrame, *, synthetic: bool = False
     axes.legend(loc="upper left", ncols=2, labelcolor=INK)
     gaps = rows["posts"].null_count()
     caption = (
-        f"{count(int(rows['posts'].sum()))} posts, {count(int(rows['pictures'].sum()))} unique pictures, "
-        f"{len(drawn)} months. A picture counts in the month of its first posting."
-        + (f" {gaps} months between were not collected." if gaps else "")
+        f"{count_of(int(rows['posts'].sum()), 'post')}, "
+        f"{count_of(int(rows['pictures'].sum()), 'unique picture')}, "
+        f"{count_of(len(drawn), 'month')}. A picture counts in the month of its first posting."
+        + (f" Months between that were not collected: {gaps}." if gaps else "")
     )
     return finish(figure, _title(rows.drop_nulls()), caption, synthetic=synthetic)
 

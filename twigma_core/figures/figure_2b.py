@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from twigma_core.figures.inputs import count, need, need_columns
+from twigma_core.figures.inputs import count, count_of, need, need_columns
 from twigma_core.figures.style import (
     COLUMN_WIDTH,
     INK,
@@ -117,7 +117,7 @@ def draw(codebook: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     }
     each = count(per_source.pop()) if len(per_source) == 1 else "equal numbers of"
     caption = (
-        f"k-means, k = {CELLS}, on {each} pictures of each of {len(sources)} sources. "
+        f"k-means, k = {CELLS}, on {each} pictures of each of {count_of(len(sources), 'source')}. "
         "Clusters are in order of their share of AI-generated pictures (TWIGMA and DiffusionDB)."
     )
     return finish(figure, _title(machine["machine"].to_list(), sources), caption, synthetic=synthetic)

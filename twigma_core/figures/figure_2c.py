@@ -127,7 +127,9 @@ def _title(rows: pl.DataFrame) -> str:
     if within.is_empty() or across.is_empty():
         return TITLE
     widest, nearest = within["high"].max(), across["low"].min()
-    whole = within["high"].null_count() + across["low"].null_count() == 0
+    sources = set(rows["source_p"]) | set(rows["source_q"])
+    pairs = 2 * len(sources & set(MACHINE_MADE)) * len(sources - set(MACHINE_MADE))
+    whole = across.height == pairs and within["high"].null_count() + across["low"].null_count() == 0
     if whole and widest is not None and nearest is not None and widest < nearest:  # type: ignore[operator]
         return "AI sources are nearer to one another than to human pictures"
     return TITLE

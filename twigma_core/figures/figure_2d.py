@@ -102,6 +102,7 @@ def draw(neighbors: pl.DataFrame, engagement: pl.DataFrame, *, synthetic: bool =
             a word on why.
     """
     rows = table(neighbors, engagement)
+    rows = rows.filter(pl.col("corpus").is_in(neighbors["corpus"].unique().to_list()))
     corpora = ordered(rows.filter(panel="similarity")["corpus"].to_list())
     figure = new_page(PAGE_WIDTH, 1.9)
     widths = [1.5] + [1.0] * len(corpora)
@@ -135,7 +136,7 @@ def _draw_similarity(axes: Axes, rows: pl.DataFrame, corpora: list[str]) -> None
 
 
 def _draw_likes(axes: Axes, rows: pl.DataFrame, corpus: str) -> None:
-    letter(axes, f"Likes, by similarity to {label(corpus)}")
+    letter(axes, f"By similarity to {label(corpus)}")
     axes.grid(axis="y")
     axes.set_xticks(range(1, 6), ["1\nleast", "2", "3", "4", "5\nmost"])
     axes.set_xlim(0.5, 5.5)

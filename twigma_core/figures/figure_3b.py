@@ -16,8 +16,9 @@ from twigma_core.figures.style import (
     finish,
     in_style,
     label,
-    new_page,
+    new_sheet,
     ordered,
+    sheet_width,
 )
 
 if TYPE_CHECKING:
@@ -100,13 +101,10 @@ def draw(variation_table: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     cells = {(row["metric"], row["source"]): row for row in rows.to_dicts()}
     line, head = 0.31, 0.36
     height = head + line * len(metrics)
-    figure = new_page(PAGE_WIDTH, height)
-    axes = figure.subplots()
-    axes.set_axis_off()
+    figure, axes = new_sheet(PAGE_WIDTH, height)
+    room = sheet_width(PAGE_WIDTH)
     first = 1.85
-    step = (PAGE_WIDTH - 0.1 - first) / len(sources)
-    axes.set_xlim(0, PAGE_WIDTH - 0.1)
-    axes.set_ylim(height, 0)
+    step = min((room - first) / len(sources), 1.1)
     for column, source in enumerate(sources):
         x = first + (column + 1) * step - 0.04
         words = label(source).replace(", ", "\n")
@@ -132,8 +130,8 @@ def draw(variation_table: pl.DataFrame, *, synthetic: bool = False) -> Figure:
             bounds = "" if cell is None else interval(cell["low"], cell["high"])
             axes.text(x, y + 0.225, bounds, ha="right", va="center", size=5, color=MUTED)
         if row:
-            axes.plot([0, PAGE_WIDTH - 0.1], [y, y], color="#E3E3E3", linewidth=0.5)
-    axes.plot([0, PAGE_WIDTH - 0.1], [height, height], color="#888888", linewidth=0.7)
+            axes.plot([0, room], [y, y], color="#E3E3E3", linewidth=0.5)
+    axes.plot([0, room], [height, height], color="#888888", linewidth=0.7)
     sizes = [
         f"{label(source)} {count(max(n for n in ns if n is not None))}"
         for source in sources

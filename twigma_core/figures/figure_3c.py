@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from twigma_core.figures.inputs import count, interval, need, need_columns, number, p_text
+from twigma_core.figures.inputs import count_of, interval, need, need_columns, number, p_text
 from twigma_core.figures.style import COLUMN_WIDTH, INK, colour, finish, in_style, new_page
 
 if TYPE_CHECKING:
@@ -123,8 +123,9 @@ def draw(prompt_variation: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     first = dots.row(0, named=True)
     tau = number(first["kendall_tau"], 2)
     caption = (
-        f"{count(dots.height)} prompts, {count(int(dots['pictures'].sum()))} pictures. Kendall's τ = {tau} "
-        f"{interval(first['tau_low'], first['tau_high'], 2)}, {p_text(first['p_value'])}. "
+        f"{count_of(dots.height, 'prompt')}, {count_of(int(dots['pictures'].sum()), 'picture')}. "
+        f"Kendall's τ = {tau} {interval(first['tau_low'], first['tau_high'], 2)}, "
+        f"{p_text(first['p_value'])}. "
         "Bars and brackets are 95 % intervals."
     )
     return finish(figure, _title(first), caption, synthetic=synthetic)

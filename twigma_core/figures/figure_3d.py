@@ -55,9 +55,9 @@ def draw(pair_distances: pl.DataFrame, text_variation: pl.DataFrame, *, syntheti
         for s in sources
         if s in details
     )
-    caption = (
-        "Dots are means, bars their 95 % intervals. Texts, and their mean number of words: " + f"{sizes}."
-    )
+    caption = "Dots are means, bars their 95 % intervals."
+    if sizes:
+        caption += f" Texts, and their mean number of words: {sizes}."
     return finish(figure, _title(text_variation), caption, synthetic=synthetic)
 
 

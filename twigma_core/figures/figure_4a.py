@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from twigma_core.figures.inputs import count, need, need_columns
+from twigma_core.figures.inputs import count, count_of, need, need_columns
 from twigma_core.figures.style import COLUMN_WIDTH, finish, in_style, new_page
 from twigma_core.figures.timeline import month_index_expr, month_ticks
 
@@ -84,7 +84,7 @@ def draw(projection: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     )
     span = sorted(projection["month"].unique())
     caption = (
-        f"{shown or f'{count(total)} pictures'} of {len(span)} month{'s' if len(span) > 1 else ''}, "
+        f"{shown or count_of(total, 'picture')} of {count_of(len(span), 'month')}, "
         f"{span[0]}{f' to {span[-1]}' if len(span) > 1 else ''}, drawn in random order. "
         "The axes of a UMAP map have no unit."
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from twigma_core.figures.inputs import count, need, need_columns
+from twigma_core.figures.inputs import count_of, need, need_columns
 from twigma_core.figures.style import (
     PAGE_WIDTH,
     TREND_COLOURS,
@@ -109,7 +109,7 @@ def draw(cluster_trends: pl.DataFrame, *, synthetic: bool = False) -> Figure:
         panel.set_ylabel("share, %")
     months = rows.select("month", "total").unique()
     caption = (
-        f"{count(int(months['total'].sum()))} pictures, months: {months.height}. "
+        f"{count_of(int(months['total'].sum()), 'picture')}, {count_of(months.height, 'month')}. "
         "Dots are monthly shares with 95 % intervals; lines are fitted log-odds trends; ▲ rising and "
         "▼ falling are significant at 5 % after Holm's correction for all clusters."
     )

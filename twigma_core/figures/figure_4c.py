@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from twigma_core.figures.inputs import count, need, need_columns
+from twigma_core.figures.inputs import count, count_of, need, need_columns
 from twigma_core.figures.pictures import show_sheet
 from twigma_core.figures.style import (
     INK,
@@ -17,7 +17,8 @@ from twigma_core.figures.style import (
     TREND_MARKS,
     finish,
     in_style,
-    new_page,
+    new_sheet,
+    sheet_width,
     text_width,
 )
 
@@ -148,13 +149,11 @@ def draw(
     shown = {cluster: list(pictures)[:EXAMPLES] for cluster, pictures in (thumbnails or {}).items()}
     examples = max((len(shown.get(cluster, [])) for cluster in rows["cluster"]), default=0)
     annotated = int(rows["annotated"].sum())
-    room = PAGE_WIDTH - 0.1
+    room = sheet_width(PAGE_WIDTH)
     words_at = 0.78 + examples * (_SIDE + 0.04) + (0.12 if examples else 0)
     keywords_at = words_at + (room - words_at) * (0.56 if annotated else 1.0)
     height = _HEAD + _ROW * rows.height
-    figure = new_page(PAGE_WIDTH, height)
-    axes = figure.subplots()
-    axes.set_axis_off()
+    figure, axes = new_sheet(PAGE_WIDTH, height)
     for x, head in (
         (0.0, "Cluster"),
         (0.78, "Examples" if examples else ""),
@@ -188,16 +187,13 @@ def draw(
         if annotated:
             _flow(axes, row["keywords"] or "–", shared, keywords_at, middle, room - keywords_at)
     show_sheet(axes, sheet, room, height)
-    axes.set_aspect("equal", anchor="NW")
-    axes.set_xlim(0, room)
-    axes.set_ylim(height, 0)
     caption = (
         "▲ rising and ▼ falling at 5 % after Holm's correction. Words set a cluster's captions apart from "
         "all captions, strongest first."
         + (
-            f" Keywords of {count(annotations['annotator'].n_unique())} annotator"
-            f"{'s' if annotations['annotator'].n_unique() > 1 else ''} on {count(annotated)} pictures, most "
-            "frequent first; bold where captions and annotators agree."
+            f" Keywords of {count_of(annotations['annotator'].n_unique(), 'annotator')} on "
+            f"{count_of(annotated, 'picture')}, most frequent first; bold where captions and annotators "
+            "agree."
             if annotated
             else " No annotations yet."
         )

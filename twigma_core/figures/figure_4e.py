@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from twigma_core.figures.inputs import count, need, need_columns
+from twigma_core.figures.inputs import count_of, need, need_columns
 from twigma_core.figures.pictures import BLUR_FROM, is_veiled, show_sheet, veil
-from twigma_core.figures.style import INK, PAGE_WIDTH, colour, finish, in_style, label, new_page
+from twigma_core.figures.style import INK, PAGE_WIDTH, colour, finish, in_style, label, new_sheet, sheet_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,13 +62,11 @@ def draw(
     rows = table(inspirations)
     at_hand = pictures or {}
     columns = min(_COLUMNS, rows.height)
-    room = PAGE_WIDTH - 0.1
+    room = sheet_width(PAGE_WIDTH)
     side = (room - _GAP * (_COLUMNS - 1)) / _COLUMNS / 2
     lines = -(-rows.height // columns)
     height = lines * (side + _LINE)
-    figure = new_page(PAGE_WIDTH, height)
-    axes = figure.subplots()
-    axes.set_axis_off()
+    figure, axes = new_sheet(PAGE_WIDTH, height)
     missing = 0
     sheet: list[tuple[Image, float, float, float]] = []
     for number, row in enumerate(rows.to_dicts()):
@@ -99,12 +97,9 @@ def draw(
             color=INK,
         )
     show_sheet(axes, sheet, room, height)
-    axes.set_aspect("equal", anchor="NW")
-    axes.set_xlim(0, room)
-    axes.set_ylim(height, 0)
     veiled = int(rows["blurred"].sum())
     caption = (
-        f"The {count(rows.height)} most similar of {count(inspirations.height)} pairs; numbers are the "
+        f"The most similar {rows.height} of {count_of(inspirations.height, 'pair')}; numbers are the "
         "cosine similarity of the two embeddings. Left TWIGMA, right the human picture. "
         f"Blurred: {veiled}, whose NSFW score is {BLUR_FROM} or more, or unknown."
         + (f" Pairs whose pictures are not at hand: {missing}." if missing else "")

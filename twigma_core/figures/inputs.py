@@ -68,6 +68,11 @@ def count(n: int) -> str:
     return f"{n:,}"
 
 
+def count_of(n: int, thing: str) -> str:
+    """Return a count and what it counts, such as "1 month" or "18 months"."""
+    return f"{count(n)} {thing}{'' if n == 1 else 's'}"
+
+
 def p_text(p: float | None) -> str:
     """Return a p value as text, such as "p = 0.012" or "p < 0.001"."""
     if p is None or math.isnan(p):

@@ -53,4 +53,6 @@ def show_sheet(
     sheet = pil.new("RGB", (round(width * _PER_INCH), round(height * _PER_INCH)), "white")
     for picture, x, y, side in placed:
         sheet.paste(square(picture, round(side * _PER_INCH)), (round(x * _PER_INCH), round(y * _PER_INCH)))
-    axes.imshow(np.asarray(sheet), extent=(0, width, height, 0), interpolation="none", zorder=0)
+    axes.imshow(
+        np.asarray(sheet), extent=(0, width, height, 0), interpolation="none", zorder=0, aspect="auto"
+    )

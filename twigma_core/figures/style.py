@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,31 +132,54 @@ def in_style(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_page(width: float, height: float) -> Figure:
-    """Return an empty figure that draws off screen, outside of pyplot.
+    """Return an empty figure that draws off screen, outside of pyplot, and lays out its axes itself.
 
     Args:
         width: width of the page in inches.
         height: height in inches of what is drawn; `finish` adds the room for title and caption.
     """
+    return _off_screen(width, height, "constrained")
+
+
+def _off_screen(width: float, height: float, layout: Literal["constrained"] | None) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
+
+
+def new_sheet(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure with one bare axes whose units are inches, y pointing down from the upper left corner.
+
+    For what is set like type rather than plotted: a table, a contact sheet. The axes is `width` less the
+    page's margins wide and `height` high; it needs no layout.
+    """
+    figure = _off_screen(width, height, None)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    axes.set_xlim(0, sheet_width(width))
+    axes.set_ylim(height, 0)
+    return figure, axes
+
+
+def sheet_width(width: float) -> float:
+    """Return the width in inches of what is drawn on a sheet of `width`."""
+    return width - 2 * _MARGIN
 
 
 def finish(figure: Figure, title: str, caption: str, *, synthetic: bool = False) -> Figure:
     """Write the title above and the caption beneath the axes, and return the figure with its layout set.
 
     Args:
-        figure: what `new_page` returned, with its axes drawn.
+        figure: what `new_page` or `new_sheet` returned, with its axes drawn.
         title: what the figure shows, or what is seen where the data bear it out.
         caption: sample sizes and what is needed to read the figure.
         synthetic: adds the footnote "synthetic sample".
     """
     width, content = (float(side) for side in figure.get_size_inches())
-    room = width - 2 * _MARGIN
+    room = sheet_width(width)
     heading = wrap(title, _TITLE_POINTS, room, bold=True)
     lines = wrap(caption, _CAPTION_POINTS, room)
     if synthetic:
@@ -182,7 +205,11 @@ def finish(figure: Figure, title: str, caption: str, *, synthetic: bool = False)
         )
     figure.set_label(title)
     engine = figure.get_layout_engine()
-    if engine is not None:
+    if engine is None:
+        place = (_MARGIN / width, bottom / height, sheet_width(width) / width, content / height)
+        for axes in figure.axes:
+            axes.set_position(place)
+    else:
         # The layout settles in two passes; frozen after that, so that every file of it is the same.
         engine.set(rect=(0.0, bottom / height, 1.0, 1 - (bottom + top) / height))  # type: ignore[call-arg]
         figure.draw_without_rendering()
@@ -190,8 +217,8 @@ def finish(figure: Figure, title: str, caption: str, *, synthetic: bool = False)
         figure.set_layout_engine("none")
         for axes in figure.axes:
             # The solver's last digits depend on memory addresses; the SVG's ids are hashes of all digits.
-            place = axes.get_position(original=True).bounds
-            axes.set_position([round(side, 7) for side in place])  # type: ignore[arg-type]
+            solved = axes.get_position(original=True).bounds
+            axes.set_position([round(side, 7) for side in solved])  # type: ignore[arg-type]
     return figure
 
 

@@ -55,4 +55,5 @@ def month_axis(axes: Axes, first: int, last: int, most: int = 7) -> None:
     """Make the x axis of `axes` a time axis from month index `first` to `last`."""
     ticks, labels = month_ticks(first, last, most)
     axes.set_xticks(ticks, labels)
-    axes.set_xlim(first - 0.6, last + 0.6)
+    margin = max(0.6, (4 - (last - first)) / 2)  # a bar of a single month is not as wide as the page
+    axes.set_xlim(first - margin, last + margin)

@@ -62,7 +62,9 @@ def unique_images(
     if vectors is None:
         groups = pl.DataFrame(schema={"image_id": pl.String, "group": pl.String})
     else:
-        groups = identical_vectors(*vectors, threshold=threshold)
+        # A picture posted again in a later month is there twice: one group each, or the join adds rows.
+        found = identical_vectors(*vectors, threshold=threshold)
+        groups = found.unique("image_id", keep="first", maintain_order=True)
     keyed = frame.select("image_id", "sha256", "pixel_sha256").join(
         groups, on="image_id", how="left", maintain_order="left"
     )

@@ -294,6 +294,19 @@ _PHRASE = {
     "machines": "a mechanical {1} {0}",
     "fantasy": "a magical {1} {0}",
 }
+THEME_CAPTIONS: dict[str, str] = {
+    "people": "a portrait of a person",
+    "landscapes": "a landscape",
+    "animals": "a cute animal",
+    "abstract": "abstract art",
+    "city": "a city",
+    "flowers": "blooming flowers",
+    "still life": "a still life",
+    "space": "outer space",
+    "machines": "a mechanical thing",
+    "fantasy": "a magical thing",
+}
+"""The shortest text for a whole theme."""
 _PLAIN_PEOPLE = "a portrait of a {0}"
 _UNCOUNTED = ("birds", "glasses", "lightning")
 _BEFORE_VOWEL = re.compile(r" a (?=[aeiou])")

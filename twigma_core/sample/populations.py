@@ -56,10 +56,10 @@ STEADY_THEMES: tuple[str, ...] = ("animals", "space")
 
 TWIGMA_HABITS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "people": ("anime", "sunset", "gradient", ("red", "pink")),
-    "fantasy": ("render", "royal", "rays", ("purple", "black")),
+    "fantasy": ("render", "royal", "striped", ("purple",)),
     "landscapes": ("poster", "sunset", "rays", ("blue", "teal")),
     "abstract": ("glitch", "candy", "plain", ("orange", "yellow")),
-    "animals": ("pixel", "candy", "gradient", ("brown", "white")),
+    "animals": ("pixel", "candy", "dotted", ("brown",)),
     "space": ("neon", "midnight", "plain", ("blue", "purple")),
     "city": ("glitch", "midnight", "plain", ("red", "teal")),
     "flowers": ("poster", "candy", "gradient", ("pink", "white")),
@@ -69,7 +69,7 @@ TWIGMA_HABITS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
 """Theme -> the style, palette, background and subject's colours that generated pictures of it mostly have."""
 DIGITAL_PALETTES: tuple[str, ...] = ("candy", "midnight", "sunset", "royal")
 DIGITAL_BACKGROUNDS: tuple[str, ...] = ("plain", "gradient", "rays")
-TWIGMA_HABIT, DIFFUSION_HABIT = 0.82, 0.6
+TWIGMA_HABIT, DIFFUSION_HABIT = 0.82, 0.75
 """How strong these habits are: the probability, of each attribute by itself, that a picture keeps to them."""
 ART_PALETTES: tuple[str, ...] = ("forest", "desert", "ocean")
 ART_BACKGROUNDS: tuple[str, ...] = ("plain", "cloudy")
@@ -270,11 +270,12 @@ def scene_of_prompt(rng: np.random.Generator, scene: Scene, level: int) -> Scene
 def diffusiondb(rng: np.random.Generator) -> list[dict[str, Any]]:
     """Return the rows of the prompt corpus: several pictures a prompt, prompts of every length."""
     rows = []
+    counts = apportion(THEME_WEIGHTS, PROMPTS)
+    themes = [theme for theme, count in counts.items() for _ in range(count)]
+    themes = [themes[int(place)] for place in rng.permutation(PROMPTS)]
     for number in range(PROMPTS):
         level = number % PROMPT_LEVELS
-        names = list(THEME_WEIGHTS)
-        theme = names[int(rng.choice(len(names), p=list(THEME_WEIGHTS.values())))]
-        wanted = generated_scene(rng, theme, DIFFUSION_HABIT)
+        wanted = generated_scene(rng, themes[number], DIFFUSION_HABIT)
         if not wanted.detail:
             wanted = _replace(wanted, detail=_pick(rng, DETAILS[wanted.theme]))
         prompt = prompt_of(wanted, level)

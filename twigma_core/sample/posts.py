@@ -39,6 +39,7 @@ SAME_FILE, SAME_PIXELS, REPOSTS = 14, 10, 16
 TEXT_ONLY_PER_MONTH, RETWEETS_PER_MONTH = 3, 2
 WITHOUT_METRICS = 45
 FLAGGED_SHARE = 0.6
+GOLDEN, SILVER = (5**0.5 - 1) / 2, 2**0.5 - 1
 
 REVIEWED_TAGS = {
     "aiart": 0.75,
@@ -102,8 +103,11 @@ class PostWriter:
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng([seed, 20])
         self.plan = Plan(users=make_users(np.random.default_rng([seed, 21])))
-        weights = np.array([user["activity"] for user in self.plan.users])
-        self._weights = weights / weights.sum()
+        # In the order of followers, so that evenly spread numbers take each band in proportion.
+        self._authors = sorted(self.plan.users, key=lambda user: (user["followers"], user["author_id"]))
+        weights = np.array([user["activity"] for user in self._authors])
+        self._reach = np.cumsum(weights / weights.sum())
+        self._spread: dict[tuple[Any, ...], tuple[float, int]] = {}
         self._taken: set[str] = set()
         self._odd = list(ODD_TEXTS)
 
@@ -113,6 +117,17 @@ class PostWriter:
             if made not in self._taken:
                 self._taken.add(made)
                 return made
+
+    def _even(self, step: float, *stream: Any) -> float:
+        """Return the next number in [0, 1) of a stream, spread evenly (Weyl's sequence), random in its start.
+
+        Authors, and how posts scatter about their mean, are taken from such streams within each quintile:
+        independent draws would move the likes of a quintile by as much as the ratios differ, and whether the
+        planted ratio lies in a 95 % interval would be luck.
+        """
+        start, count = self._spread.get(stream) or (float(self.rng.random()), 0)
+        self._spread[stream] = (start, count + 1)
+        return (start + count * step) % 1.0
 
     def moment(self, month: str, after: datetime | None = None) -> datetime:
         """Return a second of the month, an hour or more after ``after`` where that is in it."""
@@ -136,7 +151,9 @@ class PostWriter:
     def add_post(self, month: str, when: datetime, media: Sequence[Row], **changes: Any) -> Row:
         """Add a post of a random user with ``media`` attached; returns its row."""
         rng = self.rng
-        user = self.plan.users[int(rng.choice(len(self.plan.users), p=self._weights))]
+        quintile = next((row["quintile"] for row in media if row["quintile"]), None)
+        place = int(np.searchsorted(self._reach, self._even(GOLDEN, "author", quintile), side="right"))
+        user = self._authors[min(place, len(self._authors) - 1)]
         tweet_id = self._id(int(when.timestamp() * 1000) + int(rng.integers(1000)))
         tags = self._hashtags(MONTHS.index(month))
         lang = "ja" if rng.random() < 0.08 else "en"
@@ -144,7 +161,6 @@ class PostWriter:
         if self._odd and media and lang == "en" and rng.random() < 0.02:
             words = self._odd.pop()
         link = f" https://t.co/{np.base_repr(int(tweet_id), 36).lower()[-10:]}" if media else ""
-        quintile = next((row["quintile"] for row in media if row["quintile"]), None)
         sensitive = any(row["sensitive"] for row in media)
         row = {
             "tweet_id": tweet_id,
@@ -173,9 +189,13 @@ class PostWriter:
         return [_SPELLING.get(tag, tag) if rng.random() < 0.3 else tag for tag in tags]
 
     def _metrics(self, user: Row, quintile: int | None) -> Row:
+        from scipy.stats import gamma
+
         rng = self.rng
-        mean = MEAN_LIKES[band(user["followers"])] * user["effect"] * RATIOS[quintile or 5]
-        likes = int(rng.poisson(mean * rng.gamma(SHAPE) / SHAPE))
+        reach = band(user["followers"])
+        mean = MEAN_LIKES[reach] * user["effect"] * RATIOS[quintile or 5]
+        scatter = gamma.ppf(self._even(SILVER, "likes", quintile, reach), SHAPE) / SHAPE
+        likes = int(rng.poisson(mean * scatter))
         return {
             "like_count": likes,
             "reply_count": int(rng.poisson(0.05 * likes + 0.2)),

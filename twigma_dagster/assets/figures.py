@@ -29,9 +29,9 @@ from twigma_dagster.declare import (
 from twigma_dagster.io import existing
 from twigma_dagster.resources import LakeResource, Study
 
-PICTURES: dict[str, tuple[str, Callable[..., Any]]] = {
-    "figure_4c": ("thumbnails", contact.of_clusters),
-    "figure_4e": ("pictures", contact.of_inspirations),
+PICTURES: dict[str, dict[str, Callable[..., Any]]] = {
+    "figure_4c": {"thumbnails": contact.of_clusters},
+    "figure_4e": {"pictures": contact.of_inspirations},
 }
 """Figures that show pictures of the lake beside their tables: as which argument, and what fetches them."""
 ALSO_READ = {
@@ -71,10 +71,7 @@ def _draw(
 ) -> dg.MaterializeResult:
     frames = [_columns(lake, table, columns) for table, columns in module.TABLES.items()]
     drawn = module.table(*frames)
-    pictures: dict[str, Any] = {}
-    if name in PICTURES:
-        argument, fetch = PICTURES[name]
-        pictures[argument] = fetch(lake, *frames)
+    pictures = {key: fetch(lake, *frames) for key, fetch in PICTURES.get(name, {}).items()}
     upstream = upstream_in_lake(lake, inputs)
     version = frame_version(drawn)
     record = Provenance(

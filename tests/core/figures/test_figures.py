@@ -35,6 +35,7 @@ def drawn(frames, extras):
     return draw
 
 
+@in_style
 def texts(figure: Figure) -> list[Text]:
     """Return the texts that are seen: of tick labels, those beyond an axis' limits are made but not drawn."""
     figure.draw_without_rendering()
@@ -97,6 +98,7 @@ def test_only_needed_columns_are_enough_and_empty_tables_are_named(name: str, fr
     module = FIGURES[name]
     narrow = [frames[t].select(columns) for t, columns in module.TABLES.items()]
     assert module.table(*narrow).equals(module.table(*(frames[t] for t in module.TABLES)))
+    assert module.table(*narrow).write_csv().count("\n") > 1, "a CSV cannot hold lists"
     first = next(iter(module.TABLES))
     with pytest.raises(ValueError, match=rf"{name}: table {first} has no .*; .+"):
         module.draw(*(empty(t) for t in module.TABLES))

@@ -9,6 +9,7 @@ import sys
 from xml.etree import ElementTree
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -33,7 +34,10 @@ PROVENANCE = Provenance(
 @pytest.mark.parametrize("name", list(FIGURES))
 def test_every_figure_renders_to_the_same_bytes_with_its_lineage(name: str, frames, extras) -> None:
     module = FIGURES[name]
-    given = [frames[t] for t in module.TABLES]
+    few = {"figure_4c": pl.col("cluster") <= 3, "figure_4e": pl.col("rank") <= 8}.get(name, pl.lit(True))
+    given = [frames[t].filter(few) if i == 0 else frames[t] for i, t in enumerate(module.TABLES)]
+    if name == "figure_4c":
+        given[1] = given[1].filter(few)
     first, second = (
         render(module.draw(*given, **extras.get(name, {}), synthetic=True), PROVENANCE) for _ in range(2)
     )

@@ -185,3 +185,20 @@ def test_near_duplicates_are_counted_and_the_closest_listed() -> None:
     assert found.count == (cosine >= 0.98).sum() >= 25
     i, j = np.unravel_index(cosine.argmax(), cosine.shape)
     assert found.pairs.row(0)[:2] == (ids[i], ids[j]) and found.pairs.height == 7
+
+
+def test_a_picture_whose_vector_is_given_for_two_months_takes_no_other_along() -> None:
+    frame = posted(
+        [
+            ("t1", "a", 1, "f1", "p1"),
+            ("t2", "b", 2, "f2", "p2"),
+            ("t3", "a", 800, "f1", "p1"),
+            ("t4", "c", 801, "f3", "p3"),
+        ]
+    )
+    eye = np.eye(3)
+    found = unique_images(frame, (["a", "b", "a", "c"], np.stack([eye[0], eye[1], eye[0], eye[2]])))
+    assert found.height == frame.height
+    assert {key: reason for key, (reason, _, _) in marks(found).items() if reason} == {
+        ("t3", "a"): "same media id"
+    }

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_pixels_are_those_that_the_models_were_trained_on() -> None:
 def test_every_attribute_shows() -> None:
     """Each attribute alone changes the picture, more than the jitter's smallest nudge."""
     base = dataclasses.replace(SCENE, style="anime")
-    changes = {
+    changes: dict[str, list[Any]] = {
         "subject": [s for names in THEMES.values() for s in names if s != "fox"],
         "style": [s for s in STYLES if s != "anime"],
         "color": [c for c in COLORS if c != "orange"],

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -164,8 +168,6 @@ def test_the_limit_bites_and_ends_with_its_window(world: World) -> None:
             client.search_all_tweets("#aiart")
         assert caught.value.response.headers["x-rate-limit-remaining"] == "0"
         client.get_tweets(["1"])  # another endpoint has its own window
-        import time
-
         time.sleep(max(0.0, float(caught.value.response.headers["x-rate-limit-reset"]) - time.time()))
         client.search_all_tweets("#aiart")
         assert running.requests["search/all"] == 4
@@ -230,3 +232,17 @@ def test_queries(query: str, matches: bool) -> None:
 def test_bad_queries(query: str) -> None:
     with pytest.raises(BadQuery):
         compile_query(query)
+
+
+def test_the_command_writes_its_port_and_answers_there(tmp_path: Path) -> None:
+    port_file = tmp_path / "port"
+    command = [sys.executable, "-m", "twigma_core.sample.server", "--port-file", str(port_file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert "127.0.0.1" in process.stdout.readline()
+            port = int(port_file.read_text())
+            answer = httpx.get(f"http://127.0.0.1:{port}/2/tweets", params={"ids": "1"}, headers=BEARER)
+            assert answer.json()["errors"][0]["resource_id"] == "1"
+        finally:
+            process.terminate()

@@ -153,14 +153,12 @@ def train(
     print(f"tower ported; largest difference {difference:.1e}")
     corpus = drawn_corpus(pictures, seed)
     held_out = drawn_corpus(1000, seed, held_out=True)
-    pixels = torch.from_numpy(corpus.pixels).permute(0, 3, 1, 2).contiguous()
+    # Each picture and its mirror image: no caption tells left from right.
+    pixels = torch.from_numpy(corpus.pixels).permute(0, 3, 1, 2)
+    pixels = torch.cat([pixels, pixels.flip(3)])
     with torch.no_grad():
-        features = torch.cat(
-            [
-                model.vision_model(pixel_values=b.float() / 127.5 - 1).last_hidden_state.half()
-                for b in pixels.split(256)
-            ]
-        )
+        batches = (b.float() / 127.5 - 1 for b in pixels.split(256))
+        features = torch.cat([model.vision_model(pixel_values=x).last_hidden_state.half() for x in batches])
     encoded = tokenizer(
         corpus.captions(), padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
     )
@@ -178,11 +176,12 @@ def train(
             for group in optimizer.param_groups:
                 cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
                 group["lr"] = rate * min(1, (step + 1) / warm) * (0.97 * cosine + 0.03)
-            at = torch.from_numpy(rng.integers(0, pictures, batch))
+            view = torch.from_numpy(rng.integers(0, 2 * pictures, batch))
+            at = view % pictures
             if tune:
-                seen = model.vision_model(pixel_values=pixels[at].float() / 127.5 - 1).last_hidden_state
+                seen = model.vision_model(pixel_values=pixels[view].float() / 127.5 - 1).last_hidden_state
             else:
-                seen = features[at].float()
+                seen = features[view].float()
             loss = model.text_decoder(
                 input_ids=ids[at],
                 attention_mask=mask[at],
@@ -194,7 +193,7 @@ def train(
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
-            if (step + 1) % 100 == 0:
+            if (step + 1) % 50 == 0:
                 speed = (step + 1) * batch / (time.monotonic() - start)
                 print(
                     f"tune={tune} step {step + 1}/{steps} loss {loss.item():.3f} {speed:.0f} pictures/s",
@@ -234,11 +233,11 @@ def main() -> None:
     parser.add_argument(
         "--clip", type=Path, default=None, help="folder of the small CLIP; the shipped one if left out"
     )
-    parser.add_argument("--steps", type=int, default=1600)
-    parser.add_argument("--tuning-steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--tuning-steps", type=int, default=200)
     parser.add_argument("--pictures", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1, help="more is faster, and another model")
+    parser.add_argument("--threads", type=int, default=2, help="more is faster, and another model")
     args = parser.parse_args()
     train(
         args.out,

@@ -16,17 +16,21 @@ from typing import Any
 
 import numpy as np
 
+from twigma_core.sample.drawing import THEME_CAPTIONS
 from twigma_core.sample.training.corpus import (
     CONTEXT,
     SIDE,
+    SUBJECTS,
     Corpus,
     drawn_corpus,
     recall_at_1,
+    subject_captions,
     vocabulary,
     write_card,
 )
 
 DIM = 96
+THEME_SCALE = 8.0
 WEIGHTS = "open_clip_model.safetensors"
 
 
@@ -83,32 +87,33 @@ def write_skeleton(folder: Path) -> None:
 
 
 def held_out_metrics(model: Any, tokenizer: Any, held_out: Corpus) -> dict[str, float]:
-    """Retrieval on pictures the model never saw, and theme by the nearest of the shortest captions."""
+    """Retrieval on pictures the model never saw; subject and theme by the nearest of their short captions."""
     import torch
-    from torch.nn import functional as F
-
-    from twigma_core.sample.drawing import THEMES, Scene, describe
 
     pixels = torch.from_numpy(held_out.pixels).permute(0, 3, 1, 2)
     captions = held_out.captions()
-    subjects = [s for names in THEMES.values() for s in names]
-    plain = [describe(Scene(s, "photo", "red", "ocean", "plain"), 0) for s in subjects]
     training = model.training
     model.eval()
     with torch.no_grad():
-        rows = [F.normalize(model.encode_image(b.float() / 127.5 - 1), dim=-1) for b in pixels.split(250)]
+        rows = [model.encode_image(b.float() / 127.5 - 1, normalize=True) for b in pixels.split(250)]
         images = torch.cat(rows).numpy()
-        texts = F.normalize(model.encode_text(tokenizer(captions)), dim=-1).numpy()
-        short = F.normalize(model.encode_text(tokenizer(plain)), dim=-1).numpy()
+        texts, subjects, themes = (
+            model.encode_text(tokenizer(lines), normalize=True).numpy()
+            for lines in (captions, subject_captions(), list(THEME_CAPTIONS.values()))
+        )
     model.train(training)
     similarity = images @ texts.T
-    named = [subjects[int(j)] for j in (images @ short.T).argmax(axis=1)]
+    subject = [SUBJECTS[int(j)] for j in (images @ subjects.T).argmax(axis=1)]
+    theme = [list(THEME_CAPTIONS)[int(j)] for j in (images @ themes.T).argmax(axis=1)]
     return {
         "pictures": len(captions),
         "image_to_text_recall_at_1": recall_at_1(similarity, captions),
         "text_to_image_recall_at_1": recall_at_1(similarity.T, captions),
         "zero_shot_subject_accuracy": float(
-            np.mean([n == s.subject for n, s in zip(named, held_out.scenes, strict=True)])
+            np.mean([a == s.subject for a, s in zip(subject, held_out.scenes, strict=True)])
+        ),
+        "zero_shot_theme_accuracy": float(
+            np.mean([a == s.theme for a, s in zip(theme, held_out.scenes, strict=True)])
         ),
         "mean_cosine_of_random_pairs": float((images[::2] * images[1::2]).sum(axis=1).mean()),
     }
@@ -119,6 +124,7 @@ def train(out: Path, *, steps: int, batch: int, pictures: int, seed: int, rate: 
     import open_clip
     import torch
     from safetensors.torch import save_file
+    from torch.nn import functional as F
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -133,6 +139,11 @@ def train(out: Path, *, steps: int, batch: int, pictures: int, seed: int, rate: 
     # Full captions, and one shortened to a random level a picture, so that short prompts work too.
     full = tokenizer(corpus.captions())
     levels = torch.stack([tokenizer(corpus.captions(detail)) for detail in range(5)])
+    # Whole captions can be told apart by style and colours alone. So each picture must also find its subject
+    # and its theme among all of them; the theme at a low scale, which sets the themes far apart.
+    short = tokenizer([*subject_captions(), *THEME_CAPTIONS.values()])
+    subject_of = torch.tensor([SUBJECTS.index(scene.subject) for scene in corpus.scenes])
+    theme_of = torch.tensor([list(THEME_CAPTIONS).index(scene.theme) for scene in corpus.scenes])
     pixels = torch.from_numpy(corpus.pixels).permute(0, 3, 1, 2).contiguous()
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     kept = [p for p in model.parameters() if p.ndim < 2]
@@ -148,12 +159,21 @@ def train(out: Path, *, steps: int, batch: int, pictures: int, seed: int, rate: 
             group["lr"] = rate * min(1, (step + 1) / 80) * (0.98 * cosine + 0.02)
         at = torch.from_numpy(rng.integers(0, pictures, batch))
         level = torch.from_numpy(rng.integers(0, 5, batch))
-        shortened = torch.from_numpy(rng.random(batch) < 0.35)
+        shortened = torch.from_numpy(rng.random(batch) < 0.2)
         text = torch.where(shortened[:, None], levels[level, at], full[at])
-        shift = rng.integers(-2, 3, 2)
+        mirrored = torch.from_numpy(rng.random(batch) < 0.5)[:, None, None, None]
+        shift = rng.integers(-3, 4, 2)
         x = torch.roll(pixels[at], (int(shift[0]), int(shift[1])), (2, 3)).float() / 127.5 - 1
-        image_rows, text_rows, scale = model(x, text)
-        loss = loss_of(image_rows, text_rows, scale)
+        image_rows = model.encode_image(torch.where(mirrored, x.flip(3), x), normalize=True)
+        text_rows = model.encode_text(torch.cat([text, short]), normalize=True)
+        scale = model.logit_scale.exp()
+        by_subject = scale * image_rows @ text_rows[batch : batch + len(SUBJECTS)].T
+        by_theme = THEME_SCALE * image_rows @ text_rows[batch + len(SUBJECTS) :].T
+        loss = (
+            loss_of(image_rows, text_rows[:batch], scale)
+            + F.cross_entropy(by_subject, subject_of[at])
+            + F.cross_entropy(by_theme, theme_of[at])
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -163,7 +183,7 @@ def train(out: Path, *, steps: int, batch: int, pictures: int, seed: int, rate: 
         if (step + 1) % 50 == 0:
             speed = (step + 1) * batch / (time.monotonic() - start)
             print(f"step {step + 1}/{steps} loss {loss.item():.3f} {speed:.0f} pictures/s", flush=True)
-        if (step + 1) % 300 == 0 or step + 1 == steps:
+        if (step + 1) % 250 == 0 or step + 1 == steps:
             # Written on the way too: a run that is stopped leaves a usable model, though without a card.
             halves = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
             save_file({k: v.contiguous() for k, v in halves.items()}, out / WEIGHTS)
@@ -190,12 +210,12 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train the sample world's CLIP.")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--pictures", type=int, default=14000)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--pictures", type=int, default=20000)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1, help="more is faster, and another model")
+    parser.add_argument("--threads", type=int, default=2, help="more is faster, and another model")
     args = parser.parse_args()
     train(
         args.out,

@@ -24,6 +24,7 @@ from twigma_core.sample.drawing import (
     BACKGROUNDS,
     COLORS,
     STYLES,
+    THEME_CAPTIONS,
     THEMES,
     Scene,
     describe,
@@ -99,12 +100,22 @@ def vocabulary() -> list[str]:
     """
     rng = np.random.default_rng(0)
     words: set[str] = {*BACKGROUNDS, *COLORS, *STYLES, *(s for subjects in THEMES.values() for s in subjects)}
+    words.update(word for caption in THEME_CAPTIONS.values() for word in caption.split())
     for _ in range(4000):
         for detail in (0, 5):
             words.update(describe(random_scene(rng, sensitive=bool(rng.random() < 0.1)), detail).split())
     letters = list(string.ascii_lowercase + string.digits)
     singles = [c for c in [*letters, *".,!?'-:#@"] if c not in words]
     return [*SPECIAL, *sorted(words), *singles, *("##" + c for c in letters), "[SEP]"]
+
+
+SUBJECTS = tuple(subject for subjects in THEMES.values() for subject in subjects)
+"""All subjects, in the order of their themes."""
+
+
+def subject_captions() -> list[str]:
+    """The shortest caption of every subject, in the order of ``SUBJECTS``."""
+    return [describe(Scene(subject, "photo", "red", "ocean", "plain"), 0) for subject in SUBJECTS]
 
 
 def sha256(path: Path) -> str:

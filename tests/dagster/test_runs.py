@@ -1,0 +1,141 @@
+"""Runs as Dagster makes them: repeated, killed, and launched from Dagster's own command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from rich.console import Console
+
+from tests.dagster.conftest import ROOT, Built, environment_of
+from twigma_core.lake import Lake
+from twigma_core.tables import SCHEMAS
+from twigma_dagster import headless
+from twigma_dagster.definitions import build_defs
+from twigma_dagster.graph import Batch
+from twigma_dagster.partitions import MONTHS, PARTITIONS
+from twigma_dagster.settings import Settings
+
+MONTHLY = [name for name, cut in PARTITIONS.items() if cut == MONTHS]
+COLLECTED = ("raw_tweets", "tweets", "tweet_media", "images", "embeddings", "captions", "dataset", "drops")
+
+
+def versions(lake: Lake, month: str, names: tuple[str, ...] | list[str]) -> dict[str, str]:
+    return {name: lake.provenance(name, month).data_version for name in names}
+
+
+def files(lake: Lake) -> set[str]:
+    root = Path(str(lake.root))
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def copy(sample: Built, tmp_path: Path) -> Built:
+    """The built sample in a home of its own, to be changed at will."""
+    shutil.copytree(sample.home, tmp_path / "home", ignore=shutil.ignore_patterns("dagster"))
+    return Built(tmp_path / "home", Lake(tmp_path / "home" / "lake"), "", {})
+
+
+def test_a_month_materialized_again_replaces_itself_exactly(copy: Built) -> None:
+    before, held = versions(copy.lake, "2021-03", MONTHLY), files(copy.lake)
+    settings = Settings(home=copy.home)
+    outcome = headless.Outcome()
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = build_defs(settings).resolve_implicit_global_asset_job_def()
+        headless.run(job, instance, Batch(tuple(MONTHLY), "2021-03"), outcome, lambda _: None)
+    assert outcome.failed == []
+    assert outcome.ran == len(MONTHLY)
+    assert versions(copy.lake, "2021-03", MONTHLY) == before
+    assert files(copy.lake) == held
+
+
+def test_what_changed_upstream_is_built_again_and_nothing_else(copy: Built) -> None:
+    captions = copy.lake.read("captions", "2021-05")
+    made = copy.lake.provenance("captions", "2021-05")
+    copy.lake.write(
+        "captions", captions.with_columns(caption=captions["caption"] + " again"), "2021-05", made
+    )
+    settings = Settings(home=copy.home)
+    with dg.DagsterInstance.ephemeral() as instance:
+        months = copy.lake.partitions("tweets")
+        outcome = headless.build(build_defs(settings), instance, copy.lake, months, Console(quiet=True))
+        again = {
+            (name, key) for name in SCHEMAS for key in instance.get_materialized_partitions(dg.AssetKey(name))
+        }
+    assert outcome.failed == []
+    assert ("dataset", "2021-05") in again
+    assert not [key for key in again if key[1] not in ("2021-05", None)], "no other month was touched"
+    assert ("embeddings", "2021-05") not in again
+
+
+def test_a_killed_run_leaves_no_half_written_file_and_goes_on(sample: Built, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    command = [sys.executable, "-m", "twigma_dagster.cli", "build", "2021-01"]
+    for seconds in (9, 13, 17):
+        child = subprocess.Popen(
+            command, cwd=ROOT, env=environment_of(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(seconds)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        lake = Lake(home / "lake")
+        for name in COLLECTED:
+            if lake.has(name, "2021-01"):
+                lake.read_arrays(name, "2021-01")
+    done = Built(home, Lake(home / "lake"), "", {}).twigma("build", "2021-01")
+    assert done.returncode == 0, done.stdout[-3000:]
+    lake = Lake(home / "lake")
+    assert versions(lake, "2021-01", COLLECTED) == versions(sample.lake, "2021-01", COLLECTED)
+    assert not [name for name in files(lake) if name.endswith(".tmp")]
+
+
+def test_a_backfill_from_dagsters_own_command_line(copy: Built) -> None:
+    before = versions(copy.lake, "2021-02", MONTHLY)
+    environment = environment_of(copy.home)
+    assert copy.twigma("settings").returncode == 0, "makes the home that DAGSTER_HOME points to"
+    initialise = "import dagster as dg; dg.DagsterInstance.get().get_runs(limit=1)"
+    subprocess.run([sys.executable, "-c", initialise], env=environment, cwd=ROOT, check=True, timeout=120)
+    daemon = subprocess.Popen(
+        [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    launch = "dagster job backfill -w workspace.yaml -j month --from 2021-02 --to 2021-03 --noprompt".split()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *launch],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        with dg.DagsterInstance.from_config(str(copy.home / "dagster")) as instance:
+            runs = _finished(instance, 2)
+    finally:
+        daemon.send_signal(signal.SIGINT)
+        daemon.wait(60)
+    assert {run.tags["dagster/partition"] for run in runs} == {"2021-02", "2021-03"}, "one run a month"
+    assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
+    assert copy.lake.provenance("tweets", "2021-02").run_id in {run.run_id for run in runs}
+    assert versions(copy.lake, "2021-02", MONTHLY) == before
+
+
+def _finished(instance: dg.DagsterInstance, wanted: int, seconds: float = 420) -> list[dg.DagsterRun]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        runs = list(instance.get_runs())
+        if len(runs) >= wanted and all(run.is_finished for run in runs):
+            return runs
+        time.sleep(1)
+    raise AssertionError(f"after {seconds} s: {[(run.status, run.tags) for run in instance.get_runs()]}")
