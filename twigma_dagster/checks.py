@@ -216,14 +216,10 @@ def clusters_still_fit(lake: Lake, month: str | None) -> Verdict:
 
 @check("finite", "divergence_matrix")
 def divergences_are_sane(lake: Lake, _: str | None) -> Verdict:
-    """KL and Jensen-Shannon divergences are finite and not negative, and 0 of a source from itself."""
-    table = lake.read("divergence_matrix").filter(pl.col("measure").is_in(["kl", "js"]))
+    """KL and Jensen-Shannon divergences are finite and not negative."""
+    table = lake.read("divergence_matrix").filter(pl.col("measure").str.contains("^(kl|js)"))
     bad = table.filter(~pl.col("value").is_finite() | (pl.col("value") < 0)).height
-    itself = table.filter((pl.col("source_p") == pl.col("source_q")) & (pl.col("value").abs() > 1e-9)).height
-    return (
-        not bad and not itself,
-        f"{bad} of {table.height} not sane; {itself} sources differ from themselves",
-    )
+    return not bad and table.height > 0, f"{bad} of {table.height} are not"
 
 
 SCHEMA_CHECKS = [fits_schema(name) for name in SCHEMAS]

@@ -1,0 +1,161 @@
+"""The Dagster UI in a real browser: the graph, previews, a figure's picture, a backfill of two months.
+
+With DOCS_SCREENSHOTS set to a folder, the pictures of the documents are written there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.dagster.conftest import ROOT, Built, environment_of
+from twigma_core.lake import Lake
+
+GROUPS = """annotation collection comparison dataset engagement features figures images references release
+    themes""".split()
+BROWSER_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+)
+
+
+@pytest.fixture(scope="module")
+def browser_path() -> str:
+    """A Chromium of the machine; without one the test says so."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        message = "no Chromium here: apt-get install chromium to run the browser tests"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(sample: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Built]]:
+    """A copy of the built sample under `twigma ui`; gives the address and the copy."""
+    home = tmp_path_factory.mktemp("ui") / "home"
+    shutil.copytree(sample.home, home)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with open(home / "ui.log", "w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "twigma_dagster.cli", "ui", "--port", str(port)],
+            cwd=ROOT,
+            env=environment_of(home),
+            stdout=log,
+            stderr=log,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_up(address, home / "ui.log")
+        yield address, Built(home, Lake(home / "lake"), "", {})
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def _wait_until_up(address: str, log: Path, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(address + "/server_info", timeout=5).read()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"the UI did not come up in {seconds} s: {log.read_text()[-3000:]}")
+
+
+@pytest.fixture
+def page(browser_path: str, served: tuple[str, Built]) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=list(BROWSER_FLAGS))
+        opened = browser.new_page(viewport={"width": 1800, "height": 1050})
+        opened.set_default_timeout(60_000)
+        opened.add_init_script("localStorage.setItem('communityNux', '1')")  # else a dialog blocks clicks
+        yield opened
+        browser.close()
+
+
+def _keep(page: Page, name: str) -> None:
+    if folder := os.environ.get("DOCS_SCREENSHOTS"):
+        page.wait_for_timeout(3000)
+        page.screenshot(path=Path(folder) / name)
+
+
+def test_the_whole_graph_is_shown(page: Page, served: tuple[str, Built]) -> None:
+    address, _ = served
+    page.goto(
+        f"{address}/asset-groups?expanded={'%2C'.join(f'twigma%3A__repository__%3A{g}' for g in GROUPS)}"
+    )
+    for group in GROUPS:
+        page.get_by_text(group, exact=True).first.wait_for()
+    page.mouse.click(1200, 250, button="right")
+    page.get_by_role("menuitem", name="Expand all groups").click()
+    page.get_by_text("cluster_trends", exact=True).first.wait_for()
+    _keep(page, "lineage.png")
+
+
+def test_a_figure_shows_its_picture_and_what_it_came_from(page: Page, served: tuple[str, Built]) -> None:
+    address, _ = served
+    page.goto(f"{address}/assets/figure_2d")
+    page.get_by_text("[Show Markdown]").first.click()
+    picture = page.locator("img[src^='data:image/png']").first
+    picture.wait_for()
+    assert picture.evaluate("image => image.naturalWidth") > 300
+    _keep(page, "figure_in_ui.png")
+    page.goto(f"{address}/assets/figure_2d?view=lineage")
+    page.get_by_text("engagement", exact=True).first.wait_for()
+
+
+def test_a_table_shows_columns_preview_and_checks(page: Page, served: tuple[str, Built]) -> None:
+    address, _ = served
+    page.goto(f"{address}/assets/variation_metrics")
+    page.get_by_text("product_of_marginal_variances").first.wait_for()
+    page.get_by_text("Month of the post, UTC, as YYYY-MM").first.wait_for()
+    page.goto(f"{address}/assets/dataset?view=checks")
+    page.get_by_text("first_posting_wins").first.wait_for()
+
+
+def test_a_backfill_of_two_months_from_the_ui(page: Page, served: tuple[str, Built]) -> None:
+    address, built = served
+    before = {m: built.lake.provenance("variation_metrics", m) for m in ("2021-02", "2021-03")}
+    page.goto(f"{address}/assets/variation_metrics")
+    page.get_by_role("button", name=re.compile("Materialize")).first.click()
+    dialog = page.get_by_role("dialog").first
+    dialog.get_by_placeholder(re.compile("^ex:")).fill("[2021-02...2021-03]")
+    dialog.get_by_placeholder(re.compile("^ex:")).press("Enter")
+    dialog.get_by_text("2 partitions").first.wait_for()
+    dialog.get_by_role("button", name=re.compile("^Launch backfill")).click()
+    with dg.DagsterInstance.from_config(str(built.home / "dagster")) as instance:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            runs = [run for run in instance.get_runs() if "dagster/backfill" in run.tags]
+            if len(runs) == 2 and all(run.is_finished for run in runs):
+                break
+            time.sleep(1)
+        assert {(run.tags["dagster/partition"], run.status) for run in runs} == {
+            ("2021-02", dg.DagsterRunStatus.SUCCESS),
+            ("2021-03", dg.DagsterRunStatus.SUCCESS),
+        }
+    for month, old in before.items():
+        new = built.lake.provenance("variation_metrics", month)
+        assert new.run_id in {run.run_id for run in runs}
+        assert new.data_version == old.data_version
