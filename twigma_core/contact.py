@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import polars as pl
@@ -22,6 +23,24 @@ def thumbnail(lake: Lake, row: dict[str, Any], pixels: int = PIXELS) -> Image.Im
     image = open_picture(read_picture(lake, row["shard"], row["offset"], row["bytes"]))
     image.thumbnail((pixels, pixels))
     return image
+
+
+def sheet(lake: Lake, dataset: pl.DataFrame, count: int = 12, pixels: int = 96) -> bytes:
+    """Return a contact sheet (JPEG) of pictures spread evenly over a dataset; empty for an empty one.
+
+    A picture that is probably not safe for work, or has no score, is veiled.
+    """
+    if dataset.is_empty():
+        return b""
+    step = max(1, dataset.height // count)
+    chosen = dataset.sort("image_id").gather_every(step).head(count)
+    page = Image.new("RGB", (min(count, chosen.height) * pixels, pixels), "white")
+    for place, row in enumerate(chosen.iter_rows(named=True)):
+        image = thumbnail(lake, row, pixels)
+        page.paste(veil(image) if is_veiled(row["nsfw_score"]) else image, (place * pixels, 0))
+    buffer = io.BytesIO()
+    page.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
 
 
 def of_clusters(lake: Lake, *_: pl.DataFrame, per_cluster: int = PER_CLUSTER) -> dict[int, list[Image.Image]]:

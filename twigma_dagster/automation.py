@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from twigma_dagster.graph import FROZEN
 from twigma_dagster.partitions import MONTHS, PARTITIONS
 
 month = dg.define_asset_job(
@@ -14,7 +15,7 @@ month = dg.define_asset_job(
 whole = dg.define_asset_job(
     "whole",
     selection=dg.AssetSelection.groups("figures", "release").upstream().downstream()
-    - dg.AssetSelection.assets(*PARTITIONS, "cluster_model", "projection_model", "codebook"),
+    - dg.AssetSelection.assets(*PARTITIONS, *FROZEN),
     description="Every whole-dataset table, figure, release and report. The frozen models stay as they are.",
 )
 month_schedule = dg.build_schedule_from_partitioned_job(

@@ -7,6 +7,7 @@ row counts, models, upstream data versions and the data version from content are
 
 from __future__ import annotations
 
+import base64
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,8 @@ OWNERS = ["team:twigma"]
 GPU = {"twigma/compute": "gpu"}
 GPU_POOL = "gpu"
 Metadata = Mapping[str, Any]
+EARLIER_MONTHS: dict[str, tuple[str, ...]] = {}
+"""Of each table that reads them, the inputs of which all months up to its own are read."""
 
 
 def table(
@@ -58,6 +61,7 @@ def table(
     def declare(function: Callable[..., Any]) -> dg.AssetsDefinition:
         inputs = [name for name in inspect.signature(function).parameters if name in SCHEMAS]
         cut = PARTITIONS.get(names[0])
+        EARLIER_MONTHS.update(dict.fromkeys(names, earlier_months))
         common: dict[str, Any] = {
             "partitions_def": cut,
             "ins": {
@@ -241,6 +245,13 @@ def preview(frame: pl.DataFrame, rows: int = 5, width: int = 48) -> str:
     head = frame.head(rows)
     lines = [head.columns, ["---"] * head.width, *([cell(v) for v in row] for row in head.iter_rows())]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def picture(data: bytes, kind: str, text: str) -> dg.MarkdownMetadataValue:
+    """Return a picture of at most 100 kB as metadata that the UI shows; `kind` is png or jpeg."""
+    if not data:
+        return dg.MetadataValue.md("*no pictures*")
+    return dg.MetadataValue.md(f"![{text}](data:image/{kind};base64,{base64.b64encode(data).decode()})")
 
 
 def made_by(record: Provenance) -> str:

@@ -17,7 +17,12 @@ from twigma_core.figures.files import read_provenance
 from twigma_core.lake import Lake
 from twigma_core.provenance import Provenance
 from twigma_core.tables import SCHEMAS
-from twigma_dagster.partitions import MONTHS
+from twigma_dagster.declare import EARLIER_MONTHS
+from twigma_dagster.partitions import MONTHS, PARTITIONS
+
+
+FROZEN = ("cluster_model", "codebook", "projection_model")
+"""Models that months are measured by: a refit moves old labels, so it is a deliberate act."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +77,32 @@ def record(lake: Lake, name: str, partition: str | None) -> Provenance | None:
 
 
 def is_current(lake: Lake, name: str, partition: str | None) -> bool:
-    """Say whether an asset's partition is in the lake and was computed from what is there now."""
+    """Say whether an asset's partition is in the lake and was computed from all that is there now.
+
+    A frozen model is current once it is there: only a person who materializes it fits it anew.
+    """
     made = record(lake, name, partition)
-    if made is None:
-        return False
+    if made is None or name in FROZEN:
+        return made is not None
+    read: dict[str, set[str | None]] = {}
     for up in made.upstream:
         source = record(lake, up.asset, up.partition)
         if source is None or source.data_version != up.data_version:
             return False
-    return True
+        read.setdefault(up.asset, set()).add(up.partition)
+    return all(keys == to_read(lake, name, partition, asset) for asset, keys in read.items())
+
+
+def to_read(lake: Lake, name: str, partition: str | None, upstream: str) -> set[str | None]:
+    """Return the partitions of `upstream` that are there now for an asset's partition to read."""
+    if upstream not in PARTITIONS:
+        return {None}
+    there: set[str | None] = set(lake.partitions(upstream))
+    if PARTITIONS.get(name) != PARTITIONS[upstream]:
+        return there
+    if upstream in EARLIER_MONTHS.get(name, ()):
+        return {key for key in there if key and partition and key <= partition}
+    return {partition}
 
 
 def with_inputs(graph: dg.AssetGraph, lake: Lake, names: list[str], partition: str | None) -> list[str]:

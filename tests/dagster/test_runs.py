@@ -15,11 +15,12 @@ import pytest
 from rich.console import Console
 
 from tests.dagster.conftest import ROOT, Built, environment_of
+from tests.dagster.small_world import build, drawn, world
 from twigma_core.lake import Lake
 from twigma_core.tables import SCHEMAS
 from twigma_dagster import headless
 from twigma_dagster.definitions import build_defs
-from twigma_dagster.graph import Batch
+from twigma_dagster.graph import FROZEN, Batch
 from twigma_dagster.partitions import MONTHS, PARTITIONS
 from twigma_dagster.settings import Settings
 
@@ -73,6 +74,20 @@ def test_what_changed_upstream_is_built_again_and_nothing_else(copy: Built) -> N
     assert ("dataset", "2021-05") in again
     assert not [key for key in again if key[1] not in ("2021-05", None)], "no other month was touched"
     assert ("embeddings", "2021-05") not in again
+
+
+def test_a_new_month_touches_itself_and_the_sums_only(tmp_path: Path) -> None:
+    months = {"2021-01": {n: drawn(n) for n in range(1, 13)}, "2021-02": {n: drawn(n) for n in range(21, 33)}}
+    with world(tmp_path, months) as (settings, lake):
+        assert build(settings, ["2021-01"]).failed == []
+        before = {name: lake.provenance(name, "2021-01").run_id for name in MONTHLY}
+        frozen = {name: lake.provenance(name).run_id for name in FROZEN}
+        outcome = build(settings, ["2021-01", "2021-02"])
+    assert outcome.failed == []
+    assert {name: lake.provenance(name, "2021-01").run_id for name in MONTHLY} == before
+    assert {name: lake.provenance(name).run_id for name in FROZEN} == frozen, "models stay as they were"
+    read = {up.partition for up in lake.provenance("cluster_trends").upstream if up.asset == "clusters"}
+    assert read == {"2021-01", "2021-02"}
 
 
 def test_a_killed_run_leaves_no_half_written_file_and_goes_on(sample: Built, tmp_path: Path) -> None:

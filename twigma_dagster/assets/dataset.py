@@ -5,11 +5,13 @@ from __future__ import annotations
 import dagster as dg
 import polars as pl
 
+from twigma_core import contact
 from twigma_core.analysis.codebook import Codebook
 from twigma_core.analysis.summary import EmbeddingSummary, summary_row
 from twigma_core.dataset import build_dataset
 from twigma_core.lake import ArrayTable
-from twigma_dagster.declare import Metadata, table
+from twigma_dagster.declare import Metadata, picture, table
+from twigma_dagster.resources import LakeResource
 
 GROUP = "dataset"
 
@@ -17,6 +19,7 @@ GROUP = "dataset"
 @table("dataset", "drops", group=GROUP, earlier_months=("tweet_media", "images", "embeddings"))
 def dataset(
     context: dg.AssetExecutionContext,
+    lake: LakeResource,
     tweets: pl.DataFrame,
     tweet_media: pl.DataFrame,
     images: pl.DataFrame,
@@ -31,7 +34,8 @@ def dataset(
     )
     reasons = dropped.group_by("reason").len().sort("reason").iter_rows(named=True)
     shown = {f"dropped: {row['reason']}": row["len"] for row in reasons}
-    return {"dataset": kept, "drops": dropped}, {"kept": kept.height, **shown}
+    pictures = picture(contact.sheet(lake.open(), kept), "jpeg", "some of the pictures")
+    return {"dataset": kept, "drops": dropped}, {"pictures": pictures, "kept": kept.height, **shown}
 
 
 @table("summaries", group=GROUP)

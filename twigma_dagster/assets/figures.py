@@ -4,7 +4,6 @@ What is drawn, and from which tables, is each module's own affair in `twigma_cor
 are read from the lake, the files written to it, and a preview put in the UI.
 """
 
-import base64
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -22,6 +21,7 @@ from twigma_dagster.declare import (
     made_by,
     models_of,
     partition_mapping,
+    picture,
     preview,
     read_in_words,
     upstream_in_lake,
@@ -80,11 +80,10 @@ def _draw(
     files = render(module.draw(*frames, **pictures, synthetic=study.synthetic), record)
     written = {"csv": drawn.write_csv().encode(), "png": files.png, "svg": files.svg}
     paths = {kind: lake.write_bytes(f"figures/{name}.{kind}", data) for kind, data in written.items()}
-    shown = base64.b64encode(files.thumbnail).decode()
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version),
         metadata={
-            "figure": dg.MetadataValue.md(f"![{module.TITLE}](data:image/png;base64,{shown})"),
+            "figure": picture(files.thumbnail, "png", module.TITLE),
             "table": dg.MetadataValue.md(preview(drawn, rows=12)),
             "dagster/row_count": drawn.height,
             "read": read_in_words(upstream),
