@@ -20,7 +20,6 @@ from twigma_core.tables import SCHEMAS
 from twigma_dagster.declare import EARLIER_MONTHS
 from twigma_dagster.partitions import MONTHS, PARTITIONS
 
-
 FROZEN = ("cluster_model", "codebook", "projection_model")
 """Models that months are measured by: a refit moves old labels, so it is a deliberate act."""
 

@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     nsfw_weights: str = Field(
         "", description="NSFW head: a pinned name, a file, or `sample`; empty as CLIP_MODEL"
     )
+    weights: str = Field("", description="Folder in which downloaded model weights are looked for")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where models run")
     first_month: str = Field("2021-01", description="First month of the dataset, as YYYY-MM")
     clusters: int = Field(10, ge=2, description="Clusters of the theme model")

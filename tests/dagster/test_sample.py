@@ -158,9 +158,9 @@ def test_sql_by_name(sample: Built) -> None:
     rows = sample.lake.scan("dataset").select(pl.len()).collect().item()
     assert str(rows) in done.stdout.replace(",", "")
     with duckdb.connect(str(sample.home / "lake" / "twigma.duckdb"), read_only=True) as connection:
-        views = {row[0] for row in connection.sql("select view_name from duckdb_views()").fetchall()}
+        views = {row[0] for row in connection.execute("select view_name from duckdb_views()").fetchall()}
         assert set(SCHEMAS) <= views
-        assert connection.sql("select count(*) from dataset").fetchone() == (rows,)
+        assert connection.execute("select count(*) from dataset").fetchone() == (rows,)
 
 
 def test_report_and_release(sample: Built) -> None:

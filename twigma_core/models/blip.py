@@ -65,6 +65,7 @@ class Captioner:
             self._processor: Any = BlipProcessor.from_pretrained(folder)
             model: Any = BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
         self._model = model.to(self.device).eval()
+        self._threads = runtime.threads_for(model)
 
     def caption(self, images: Iterable[Image.Image]) -> list[str]:
         """Caption pictures; any iterable, of which one batch is held at a time.
@@ -78,8 +79,8 @@ class Captioner:
         captions: list[str] = []
         for batch in runtime.in_batches(enumerate(images), self.batch_size):
             pictures = [runtime.checked_picture(image, k) for k, image in batch]
-            pixels = self._processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
-            with runtime.exact():
+            with runtime.exact(self._threads):
+                pixels = self._processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
                 tokens = self._model.generate(
                     pixel_values=runtime.padded(pixels, self.batch_size).to(self.device),
                     max_new_tokens=self.max_new_tokens,

@@ -81,6 +81,7 @@ class ClipEncoder:
                 )
         self._model, self.preprocess, self._tokenizer = loaded
         self._model.eval()
+        self._threads = runtime.threads_for(self._model)
         self.weights_sha256 = weights.sha256_of(file)
         self._dtype = next(self._model.parameters()).dtype
         self.dim = int(self.encode_texts([""]).shape[1])
@@ -117,7 +118,7 @@ class ClipEncoder:
         from torch.nn import functional
 
         n = x.shape[0]
-        with runtime.exact():
+        with runtime.exact(self._threads):
             out = encode(runtime.padded(x, self.batch_size).to(self.device))
             unit = functional.normalize(out.float(), dim=-1)
         return unit[:n].cpu().numpy()

@@ -72,14 +72,38 @@ def checked_picture(image: Image.Image | None, position: int) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+SMALL = 20_000_000
+"""Parameters below which a model runs on one thread of the CPU."""
+
+
+def threads_for(model: torch.nn.Module) -> int | None:
+    """The CPU threads to run a model on; None leaves it to torch.
+
+    A small model gains next to nothing from a second thread, and loses nine tenths of its speed where another
+    process wants the cores too, since the threads then wait for each other at every layer. And with one
+    thread its last bits are the same on any number of cores.
+    """
+    return 1 if sum(p.numel() for p in model.parameters()) < SMALL else None
+
+
 @contextlib.contextmanager
-def exact() -> Iterator[None]:
-    """Inference without gradients and without TF32, which would round float32 convolutions on a GPU."""
+def exact(threads: int | None = None) -> Iterator[None]:
+    """Inference without gradients and without TF32, which would round float32 convolutions on a GPU.
+
+    Args:
+        threads: of the CPU, while it lasts; torch's own number where None.
+    """
     import torch
 
-    # cudnn allows TF32 by default although matrix products do not.
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        yield
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        # cudnn allows TF32 by default although matrix products do not.
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ from twigma_core.tables import SCHEMAS
 from twigma_dagster.declare import (
     OWNERS,
     Metadata,
-    models_of,
     partition_mapping,
     provenance_of,
     table,
@@ -80,13 +79,14 @@ def _page(
     path: str,
     data: bytes,
     upstream: tuple[Upstream, ...],
+    models: dict[str, str],
 ) -> dg.MaterializeResult:
     """Write a file that is an asset, with its record beside it."""
     version = hashlib.sha256(data).hexdigest()[:32]
     made = Provenance(
         name,
         run_id=context.run_id,
-        models=models_of(lake, upstream),
+        models=models,
         upstream=upstream,
         data_version=version,
     )
@@ -120,11 +120,11 @@ def report(context: dg.AssetExecutionContext, lake: LakeResource, study: Study) 
         gather_lineage(store),
         notices=[text for text in (SYNTHETIC if study.synthetic else "", study.notice) if text],
     )
-    figures = tuple(
-        Upstream(name, None, found.data_version) for name in FIGURES if (found := record(store, name, None))
-    )
-    upstream = figures + upstream_in_lake(store, (*REPORT_TABLES, "paper_comparison", "release"))
-    return _page(context, store, "report", "report/index.html", page.encode(), upstream)
+    figures = [made for name in FIGURES if (made := record(store, name, None))]
+    upstream = tuple(Upstream(made.asset, None, made.data_version) for made in figures)
+    upstream += upstream_in_lake(store, (*REPORT_TABLES, "paper_comparison", "release"))
+    models = {name: sha for made in figures for name, sha in made.models.items()}
+    return _page(context, store, "report", "report/index.html", page.encode(), upstream, models)
 
 
 @dg.asset(

@@ -47,6 +47,21 @@ def test_a_row_does_not_depend_on_its_neighbours(
     np.testing.assert_array_equal(encoder.encode_texts(captions[35:]), texts[35:])
 
 
+def test_a_small_model_runs_on_one_thread(encoder: ClipEncoder, drawings: Any, rows: np.ndarray) -> None:
+    """More would only wait for each other where the cores are shared; the caller's setting is put back."""
+    used: list[int] = []
+    hook = encoder._model.visual.register_forward_hook(lambda *_: used.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        np.testing.assert_array_equal(encoder.encode_images(drawings.pictures[:50]), rows[:50])
+        assert used == [1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+        hook.remove()
+
+
 def test_nothing_in_nothing_out(encoder: ClipEncoder) -> None:
     for out in (encoder.encode_images([]), encoder.encode_texts([])):
         assert out.shape == (0, 96)
