@@ -24,6 +24,10 @@ FROZEN = ("cluster_model", "codebook", "projection_model")
 """Models that months are measured by: a refit moves old labels, so it is a deliberate act."""
 
 
+GATHERERS = ("report", "catalog", "paper_comparison")
+"""Assets that show what is there, and say what is not, rather than wait for all of it."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Assets that one run builds for one partition; None is the whole dataset."""
@@ -105,12 +109,15 @@ def to_read(lake: Lake, name: str, partition: str | None, upstream: str) -> set[
 
 
 def with_inputs(graph: dg.AssetGraph, lake: Lake, names: list[str], partition: str | None) -> list[str]:
-    """Return those of the assets `names` that have something to read, in the lake or from one another."""
+    """Return those of the assets `names` that have something to read, in the lake or from one another.
+
+    What gathers results for a reader is built of those that there are.
+    """
     found: list[str] = []
     for name in names:
         node = graph.get(dg.AssetKey(name))
         parents = [graph.get(key) for key in node.parent_keys]
-        if all(
+        if name in GATHERERS or all(
             parent.key.path[-1] in found or _has(lake, parent, node.partitions_def, partition)
             for parent in parents
         ):

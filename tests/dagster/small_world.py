@@ -73,6 +73,12 @@ def world(
             target = corpora / corpus / f"{corpus}{number}.jpg"
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(drawn(1000 * (place + 1) + number))
+        if references:
+            rows = [
+                f"{corpus}{n}.jpg,painter {n % 3},a prompt of {'many ' * (n % 4)}words"
+                for n in range(references)
+            ]
+            (corpora / corpus / "metadata.csv").write_text("\n".join(["file,artist,prompt", *rows]) + "\n")
     (corpora / "texts").mkdir(parents=True)
     for source in TEXT_SOURCES:
         lines = [f"{source} number {n} has some words in it" for n in range(20)]

@@ -114,6 +114,15 @@ class Codebook:
         return cls.from_centroids({int(k): np.asarray(array) for k, array in found.items()})
 
 
+def fitting_sizes(
+    vectors_by_source: Mapping[str, np.ndarray], sizes: Sequence[int] = SIZES
+) -> tuple[int, ...]:
+    """Return the sizes that equal numbers of rows from each source can fill; the smallest in any case."""
+    smallest = min((len(x) for x in vectors_by_source.values()), default=0)
+    rows = smallest * len(vectors_by_source)
+    return tuple(k for k in sizes if k <= rows) or (min(sizes),)
+
+
 def fit_codebook(
     vectors_by_source: Mapping[str, np.ndarray],
     sizes: Sequence[int] = SIZES,

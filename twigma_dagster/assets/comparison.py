@@ -9,7 +9,7 @@ from twigma_core.analysis import codebook as quantizer
 from twigma_core.analysis import divergence, prompts, variation
 from twigma_core.analysis.summary import EmbeddingSummary, add_up
 from twigma_core.lake import ArrayTable
-from twigma_dagster.declare import table
+from twigma_dagster.declare import Metadata, table
 from twigma_dagster.resources import Study
 
 GROUP = "comparison"
@@ -21,14 +21,16 @@ def codebook(
     dataset: pl.LazyFrame,
     embeddings: ArrayTable,
     reference_embeddings: dict[str, ArrayTable],
-) -> ArrayTable:
+) -> tuple[ArrayTable, Metadata]:
     """k-means cells over equal numbers of each source, of several sizes; frozen until materialized anew."""
     ids = dataset.select("image_id").collect()["image_id"]
     sources = {"twigma": embeddings.take(ids).vectors} | {
         corpus: stored.vectors for corpus, stored in reference_embeddings.items()
     }
-    book, table = quantizer.fit_codebook(sources, seed=study.seed)
-    return ArrayTable(table, book.to_arrays())
+    sizes = quantizer.fitting_sizes(sources)
+    book, table = quantizer.fit_codebook(sources, sizes, seed=study.seed)
+    too_large = [size for size in quantizer.SIZES if size not in sizes]
+    return ArrayTable(table, book.to_arrays()), {"sizes left out, for want of pictures": str(too_large)}
 
 
 def _read(stored: dict[str, ArrayTable]) -> dict[str, EmbeddingSummary]:
