@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import polars as pl
 import typer
 from rich.console import Console
 
@@ -73,8 +72,11 @@ def build(
     elif settings.source == "archive":
         from twigma_core.collect.archives import inventory, months
 
-        with pl.Config(tbl_rows=-1, fmt_str_lengths=60):
-            console.print(str(inventory(settings.archive)), highlight=False, markup=False, soft_wrap=True)
+        for row in inventory(settings.archive).iter_rows(named=True):
+            span = f" {row['first_month']} to {row['last_month']}" if row["first_month"] else ""
+            said = f": {row['note']}" if row["note"] else ""
+            counts = f"{row['pages']} pages, {row['posts']} posts{span}, {row['broken']} broken"
+            console.print(f"{row['file']}  {counts}{said}", highlight=False, markup=False, soft_wrap=True)
         held = months(settings.archive)
         wanted = [key for key in held if key in known]
         if outside := sorted(set(held) - set(known)):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -23,6 +26,7 @@ from rich.table import Table
 from twigma_core.lake import Lake
 from twigma_dagster.graph import Batch, batches, is_current, with_inputs
 
+PROCESS_TAG = "twigma/process"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -49,6 +53,7 @@ def build(
     A step that fails takes only what depends on it along: all else is built, and what had been built
     stays. The next call goes on from there.
     """
+    close_dead_runs(instance)
     job = definitions.resolve_implicit_global_asset_job_def()
     graph = definitions.resolve_asset_graph()
     plan = list(batches(definitions, months))
@@ -82,6 +87,23 @@ def build(
     return outcome
 
 
+def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs of builds whose process was killed as failed, and free the pool slots they hold.
+
+    Without this a killed build keeps its slot of the GPU lane, and the next one waits for it for ever.
+    """
+    closed = []
+    unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+    for run in instance.get_runs(filters=unfinished):
+        host, _, pid = run.tags.get(PROCESS_TAG, "").rpartition(":")
+        if host != platform.node() or Path("/proc", pid).exists():
+            continue
+        instance.report_run_failed(run, message="the process of this build was killed")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        closed.append(run.run_id)
+    return closed
+
+
 def _place(name: str, partition: str | None) -> str:
     return f"{name}/{partition}" if partition else name
 
@@ -110,6 +132,7 @@ def run(
         asset_selection=[dg.AssetKey(name) for name in batch.assets],
         raise_on_error=False,
         run_id=run_id,
+        tags={PROCESS_TAG: f"{platform.node()}:{os.getpid()}"},
     )
     if not result.success:
         outcome.failed += failures(result, batch.partition)
