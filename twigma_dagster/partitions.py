@@ -22,7 +22,9 @@ UP_TO_THIS_MONTH = dg.TimeWindowPartitionMapping(
 EVERY = dg.AllPartitionMapping()
 """All partitions that exist."""
 
-ONE_MONTH_A_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
+ONE_MONTH_A_RUN: dg.BackfillPolicy | None = (
+    None  # Dagster's default: one run a partition, tagged with its key
+)
 """A backfill starts one run a month.
 
 A failed month then fails alone, can be retried alone, and has a data version of its own (a run over
