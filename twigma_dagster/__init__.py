@@ -4,6 +4,6 @@ import warnings
 
 import dagster as dg
 
-# `backfill_policy=` and partitioned asset checks are "beta" in Dagster 1.13; we use them on purpose.
+# Partitioned asset checks and mappings that reach before the first month are "beta"; we use them on purpose.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)

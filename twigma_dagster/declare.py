@@ -22,7 +22,7 @@ from twigma_core.lake import ArrayTable, Lake, data_version
 from twigma_core.provenance import Provenance, Upstream
 from twigma_core.tables import SCHEMAS, conform
 from twigma_dagster.io import Frame, LakeIO, Made, existing
-from twigma_dagster.partitions import EVERY, ONE_MONTH_A_RUN, PARTITIONS, UP_TO_THIS_MONTH
+from twigma_dagster.partitions import EVERY, PARTITIONS, UP_TO_THIS_MONTH
 
 OWNERS = ["team:twigma"]
 GPU = {"twigma/compute": "gpu"}
@@ -76,7 +76,6 @@ def table(
             "group_name": group,
             "op_tags": GPU if gpu else None,
             "pool": GPU_POOL if gpu else pool,
-            "backfill_policy": ONE_MONTH_A_RUN if cut else None,
         }
         described: dict[str, dict[str, Any]] = {
             name: {

@@ -22,15 +22,6 @@ UP_TO_THIS_MONTH = dg.TimeWindowPartitionMapping(
 EVERY = dg.AllPartitionMapping()
 """All partitions that exist."""
 
-ONE_MONTH_A_RUN: dg.BackfillPolicy | None = (
-    None  # Dagster's default: one run a partition, tagged with its key
-)
-"""A backfill starts one run a month.
-
-A failed month then fails alone, can be retried alone, and has a data version of its own (a run over
-several partitions gives all of them one: Dagster issue 18649); each run keeps its models loaded.
-"""
-
 _MONTHLY = (
     *("raw_tweets", "tweets", "tweet_media", "tweet_counts", "images", "embeddings", "captions"),
     *("nsfw_scores", "dataset", "drops", "summaries", "clusters", "projection", "divergences"),

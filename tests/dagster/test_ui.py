@@ -109,6 +109,7 @@ def test_the_whole_graph_is_shown(page: Page, served: tuple[str, Built]) -> None
     _keep(page, "lineage.png")
     page.mouse.click(1100, 1000, button="right")
     page.get_by_role("menuitem", name="Expand all groups").click()
+    page.get_by_text("codebook", exact=True).first.wait_for()  # nodes outside the view are not drawn
     _keep(page, "lineage_assets.png")
 
 
