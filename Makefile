@@ -35,7 +35,7 @@ docs: .venv/ready
 	$(BIN)/python -m twigma_dagster.docs
 
 lock:
-	uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes --universal \
+	uv pip compile pyproject.toml --group dev --all-extras --python-version 3.11 --generate-hashes --universal \
 	  --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements.lock
 
 clean:
