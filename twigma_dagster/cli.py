@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from twigma_core.lake import Lake, MissingPartition, table_provenance
-from twigma_dagster.settings import Settings, SettingsError, load_settings, rows
+from twigma_dagster.settings import Settings, SettingsError, load_settings, value_in_force, variable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
@@ -170,10 +170,9 @@ def sql(query: Annotated[str, typer.Argument(help="SQL over the tables of the la
 def show_settings() -> None:
     """List every setting with the value in force and its meaning."""
     prepare()
-    for name, default, text in rows():
-        console.print(
-            f"{name:<24} {os.environ.get(name) or default or '-':<14} {text}", highlight=False, markup=False
-        )
+    for name, field in Settings.model_fields.items():
+        line = f"{variable(name):<24} {value_in_force(name) or '-':<14} {field.description}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -164,6 +164,13 @@ def load_settings() -> Settings:
         raise SettingsError("; ".join(lines)) from None
 
 
+def value_in_force(name: str) -> str:
+    """Return what the environment says of a setting, its default otherwise; of a secret only that it is set."""
+    field = Settings.model_fields[name]
+    value = os.environ.get(variable(name), "") or ("" if field.default is None else str(field.default))
+    return "(set)" if value and field.annotation == SecretStr | None else value
+
+
 def rows() -> list[tuple[str, str, str]]:
     """Return (variable, default, meaning) of each setting."""
     return [

@@ -41,6 +41,14 @@ def test_wrong_setting(tmp_path: Path, name: str, value: str, cure: str) -> None
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_settings_are_listed_without_their_secrets(tmp_path: Path) -> None:
+    done = run_twigma(tmp_path, "settings", X_BEARER_TOKEN="a-token-of-somebody", TWIGMA_SEED="7")
+    lines = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()}
+    assert lines["X_BEARER_TOKEN"] == "(set)"
+    assert "a-token-of-somebody" not in done.stdout
+    assert lines["TWIGMA_SEED"] == "7"
+
+
 def test_no_reference_corpus_yet(tmp_path: Path) -> None:
     with world(tmp_path, {"2021-01": PICTURES}, references=0) as (settings, lake):
         outcome = build(settings, ["2021-01"])
