@@ -165,7 +165,7 @@ def load_settings() -> Settings:
 
 
 def value_in_force(name: str) -> str:
-    """Return what the environment says of a setting, its default otherwise; of a secret only that it is set."""
+    """Return a setting as the environment has it, or its default; of a secret only that it is set."""
     field = Settings.model_fields[name]
     value = os.environ.get(variable(name), "") or ("" if field.default is None else str(field.default))
     return "(set)" if value and field.annotation == SecretStr | None else value
