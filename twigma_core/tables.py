@@ -594,13 +594,22 @@ class PaperComparison(dy.Schema):
 
     number = dy.String(primary_key=True, description="Short name of the number")
     place = dy.String(description="Where the paper states it")
-    paper = dy.String(description="What the paper states")
+    paper = dy.String(description="The paper's words; several places are parted by …")
+    kind = dy.Enum(
+        ["setting", "level", "direction", "outside"],
+        description="Choice of the method; value that depends on the data; stated order, as a contrast that "
+        "is positive where it holds; not computed here",
+    )
+    paper_value = dy.Float64(nullable=True, description="The paper's, as a number")
+    paper_low = dy.Float64(nullable=True, description="Its 95 % interval, lower end")
+    paper_high = dy.Float64(nullable=True, description="Its 95 % interval, upper end")
     value = dy.Float64(nullable=True, description="Ours")
     low = _low()
     high = _high()
-    asset = dy.String(description="Asset that it comes from")
+    asset = dy.String(description="Asset that ours comes from")
+    selection = dy.String(nullable=True, description="Rows and columns of the asset that ours is read from")
     verdict = dy.Enum(["reproduced", "differs", "not comparable"], description="Beside the paper's")
-    because = dy.String(nullable=True, description="Why it differs or cannot be compared")
+    because = dy.String(description="Why, in a sentence")
 
 
 class Release(dy.Schema):

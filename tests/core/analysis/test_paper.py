@@ -1,13 +1,18 @@
+"""The paper's numbers: all are there, each is read from where it says, and judged rightly."""
+
 from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from twigma_core import tables
 from twigma_core.analysis import paper as subject
+from twigma_core.analysis import paper_readers as readers
 
 
 def likes(low5: float = 21.0, robust_low: float = 1.02) -> pl.DataFrame:
@@ -25,7 +30,7 @@ def likes(low5: float = 21.0, robust_low: float = 1.02) -> pl.DataFrame:
             ]
     return pl.DataFrame(
         rows, schema=["corpus", "column", "quantity", "term", "estimate", "low", "high"], orient="row"
-    )
+    ).with_columns(p_value=pl.when(pl.col("term") == "1").then(1e-9).otherwise(0.02))
 
 
 def variation() -> pl.DataFrame:
@@ -105,33 +110,67 @@ def rows_of(table: pl.DataFrame) -> dict[str, dict]:
     return {row["number"]: row for row in table.iter_rows(named=True)}
 
 
-def test_every_number_of_the_paper_is_there_and_can_be_read() -> None:
+def test_every_entry_can_be_read_and_says_from_where() -> None:
     numbers = subject.paper_numbers()
-    stated = " ".join(numbers["paper"])
-    for number in (
-        "805,650",
-        "623,707",
-        "2.2 million",
-        "1.3 million",
-        "19 hashtags",
-        "60,000",
-        "5.42",
-        "28.8",
-        "31.9 [29.7, 34.1]",
-        "23.8 [21.9, 25.7]",
-        "24.1 [21.5, 26.7]",
-        "19 %",
-        "12 %",
-        "0.8 %",
-        "-0.1",
-    ):
-        assert number in stated
     computed = numbers.filter(pl.col("kind") != "outside")
-    assert set(computed["how"].str.split(" ").list.first()) == set(subject._READERS)
+    assert set(computed["how"].str.split(" ").list.first()) == set(readers.READERS)
     assert set(computed["asset"]) <= set(tables.SCHEMAS)
     assert set(subject.needed_assets()) <= set(tables.SCHEMAS)
     assert numbers.filter(pl.col("kind").is_in(["level", "setting"]))["value"].null_count() == 0
-    assert all(re.search(r"Section|Figure|Table|Equation|Abstract", place) for place in numbers["place"])
+    assert numbers.filter(pl.col("kind") == "outside")["note"].null_count() == 0
+    assert all(re.search(r"Section|Figure|Table|[Ee]quation|Abstract", place) for place in numbers["place"])
+    said = {how: readers.selection(how) for how in computed["how"]}
+    assert not [how for how, words in said.items() if not words or re.search(r"[{}]", words)]
+    assert said["rows corpus=artbench,status=ok"] == "rows where corpus = artbench, status = ok"
+    assert said["distinct style corpus=artbench"] == "distinct style where corpus = artbench"
+    assert said["within artbench artbench_same_artist"].endswith("artbench less artbench_same_artist")
+
+
+COUNT_WORDS = {"half": 0.5, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "ten": 10}
+MORE_WORDS = r"seven|eight|nine|twenty|hundreds?|thousands?|[mb]illions?"
+LATEX = {r"\\text\{([^}]*)\}": r"\1", r"\\tau": "τ", r"\\gamma": "γ", r"\\beta": "β", r"\\sum": "Σ"}
+
+
+@pytest.fixture(scope="module")
+def paper_text(shared_data: Path) -> str:
+    """The paper up to its references, as one line without markup."""
+    found = sorted((shared_data.parent / "paper").glob("*.txt"))
+    if not found:
+        pytest.skip("the paper's text is not beside the shared data")
+    text = found[0].read_text().partition("## References")[0]
+    for pattern, plain in LATEX.items():
+        text = re.sub(pattern, plain, text)
+    return re.sub(r"\s+", " ", re.sub(r"</?b>|\*|\$", "", text))
+
+
+def test_every_number_of_the_paper_is_compared_or_excluded_with_a_reason(paper_text: str) -> None:
+    """Quotes and exclusions are struck out of the paper: no number is left, and none of either is idle."""
+    quotes = [part for words in subject.paper_numbers()["paper"] for part in words.split(" … ")]
+    assert [quote for quote in quotes if quote not in paper_text] == []
+    left = paper_text
+    for quote in sorted(set(quotes), key=len, reverse=True):
+        left = left.replace(quote, "¤")
+    excluded = pl.read_csv(Path(__file__).with_name("paper_exclusions.csv"))
+    assert excluded["reason"].null_count() == 0
+    for pattern in excluded["pattern"]:
+        left, times = re.subn(pattern, "¤", left)
+        assert times, f"nothing is left to exclude by {pattern}"
+    numbers = re.finditer(rf"\d[\d.,]*|\b({'|'.join(COUNT_WORDS)}|{MORE_WORDS})\b", left, flags=re.IGNORECASE)
+    missed = [left[max(0, n.start() - 60) : n.end() + 40] for n in numbers]
+    assert missed == []
+
+
+def test_values_and_intervals_stand_in_the_quoted_words() -> None:
+    """As they are, in per cent, in millions, or as per cent more than 1; counts of listed things aside."""
+    listed = "months|follower bands|groups|clusters|p-value"
+    entries = subject.paper_numbers().filter(~pl.col("number").str.contains(listed))
+    for row in entries.drop_nulls("value").iter_rows(named=True):
+        digits = re.findall(r"\d[\d,]*(?:\.\d+)?", row["paper"])
+        said = [float(text.replace(",", "")) for text in digits]
+        said += [n for word, n in COUNT_WORDS.items() if re.search(rf"\b{word}\b", row["paper"], re.I)]
+        for value in filter(None, (row["value"], row["low"], row["high"])):
+            ways = np.array([value, -value, 100 * value, value / 1e6, value / 1e9, 100 * abs(value - 1)])
+            assert any(np.isclose(ways, n).any() for n in said), (row["number"], value)
 
 
 def test_values_are_read_and_judged_on_real_data() -> None:
@@ -149,10 +188,9 @@ def test_values_are_read_and_judged_on_real_data() -> None:
     assert verdicts["pictures no longer available"] == "reproduced"  # one of four: the interval holds 10 %
     assert verdicts["KL from LAION to ArtBench"] == "differs"
     assert verdicts["volunteer annotators"] == "not comparable"
-    assert found["volunteer annotators"]["because"] == "annotations is not materialized or has no row"
-    assert (
-        found["LAION varies most: entropy"]["because"] == "variation_table has no quantized_entropy of laion"
-    )
+    assert found["volunteer annotators"]["because"] == "annotations is not materialized or has no row."
+    entropy = found["LAION varies most: entropy"]["because"]
+    assert entropy == "variation_table has no quantized_entropy of laion."
     assert found["same-prompt distance over random distance"]["value"] == pytest.approx(0.5)
     assert verdicts["same-prompt distance over random distance"] == "reproduced"
     assert found["Kendall's tau of distance and prompt length"]["value"] == -0.12
@@ -160,6 +198,24 @@ def test_values_are_read_and_judged_on_real_data() -> None:
     assert found["predominantly NSFW clusters"]["value"] == 1
     assert found["rising clusters"]["value"] == found["falling clusters"]["value"] == 1
     assert found["follower bands"]["value"] == 3
+    bounds = [found[f"{end} bound of the middle follower band"]["value"] for end in ("lower", "upper")]
+    assert bounds == [500, 5000]
+    assert verdicts["p-value of the rate ratio, LAION quintile 1"] == "reproduced"
+    assert verdicts["p-value of the rate ratio, LAION quintile 2"] == "differs"
+    assert found["clusters with AI-generated pictures"]["value"] == 1  # the cell that is not LAION's
+
+
+def test_each_row_says_why_in_a_sentence_and_what_the_robust_column_says() -> None:
+    found = rows_of(subject.paper_comparison(given(), synthetic=False))
+    assert all(re.fullmatch(r".+\.", row["because"]) for row in found.values())
+    assert found["rate ratio, ArtBench quintile 1"]["because"] == (
+        "The interval here meets the paper's interval. "
+        "Robust, with errors clustered by author: 1.185 [1.02, 1.2]."
+    )
+    assert found["months, by Table 1"]["because"].endswith("begins in January 2021.")
+    assert found["clusters of TWIGMA"]["because"] == "The setting here is 8."
+    assert found["pictures"]["selection"] == "rows" and found["pictures"]["paper_value"] == 805_650
+    assert "column = paper" in found["rate ratio, LAION quintile 1"]["selection"]
 
 
 def test_directions_are_contrasts_with_the_interval_of_a_difference() -> None:
@@ -195,7 +251,7 @@ def test_on_synthetic_data_only_settings_and_directions_are_compared() -> None:
     compared = {kinds[n] for n, v in table.select("number", "verdict").iter_rows() if v != "not comparable"}
     assert compared == {"setting", "direction"}
     row = rows_of(table)["mean likes, LAION quintile 1"]
-    assert row["value"] == 30.0 and "synthetic data" in row["because"]
+    assert row["value"] == 30.0 and "Synthetic data" in row["because"]
     assert "synthetic" in rows_of(table)["LAION varies most: pairwise distance"]["because"]
 
 
