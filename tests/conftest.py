@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,15 @@ def shared_data() -> Path:
 def lake(tmp_path: Path) -> Lake:
     """An empty lake in a folder of its own."""
     return Lake(tmp_path / "lake")
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    """A Chromium of the machine; without one the test says so."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        message = "no Chromium here: apt-get install chromium to run the browser tests"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path

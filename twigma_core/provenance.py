@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -85,3 +86,9 @@ class Provenance:
             for up in sorted(self.upstream, key=lambda up: (up.asset, up.partition or ""))
         ]
         return "\n".join(lines)
+
+
+def in_words(partitions: Iterable[str | None]) -> str:
+    """Return partitions in words, such as "2021-01 … 2021-06 (6)"; nothing for a whole-dataset asset."""
+    keys = sorted(key for key in partitions if key)
+    return ", ".join(keys) if len(keys) < 3 else f"{keys[0]} … {keys[-1]} ({len(keys)})"

@@ -19,7 +19,7 @@ import polars as pl
 
 from twigma_core import __version__
 from twigma_core.lake import ArrayTable, Lake, data_version
-from twigma_core.provenance import Provenance, Upstream
+from twigma_core.provenance import Provenance, Upstream, in_words
 from twigma_core.tables import SCHEMAS, conform
 from twigma_dagster.io import Frame, LakeIO, Made, existing
 from twigma_dagster.partitions import EVERY, PARTITIONS, UP_TO_THIS_MONTH
@@ -261,13 +261,8 @@ def made_by(record: Provenance) -> str:
 
 def read_in_words(upstream: tuple[Upstream, ...]) -> str:
     """Return which partitions were read, in words: "dataset 2021-01 … 2021-06 (6); codebook"."""
-    parts = []
-    for asset in dict.fromkeys(up.asset for up in upstream):
-        keys = sorted(up.partition for up in upstream if up.asset == asset and up.partition)
-        if not keys:
-            parts.append(asset)
-        elif len(keys) < 3:
-            parts.append(f"{asset} {', '.join(keys)}")
-        else:
-            parts.append(f"{asset} {keys[0]} … {keys[-1]} ({len(keys)})")
+    parts = [
+        f"{asset} {in_words(up.partition for up in upstream if up.asset == asset)}".strip()
+        for asset in dict.fromkeys(up.asset for up in upstream)
+    ]
     return "; ".join(parts) or "nothing"

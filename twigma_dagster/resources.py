@@ -177,7 +177,10 @@ class References(dg.ConfigurableResource):
 
 
 class Study(dg.ConfigurableResource):
-    """Choices of the analysis and of what is published, and what a reader must be told of the data."""
+    """Choices of the analysis and of what is published, and what a reader must be told of the data.
+
+    `ui` is the address of the Dagster UI that the report links to.
+    """
 
     clusters: int = 10
     seed: int = 0
@@ -185,6 +188,7 @@ class Study(dg.ConfigurableResource):
     notice: str = ""
     release_profile: str = "ids_strict"
     release_version: str = "1.0.0"
+    ui: str = ""
 
 
 class Volunteers(dg.ConfigurableResource):
@@ -226,6 +230,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource]:
             notice=settings.notice,
             release_profile=settings.release_profile,
             release_version=settings.release_version,
+            ui=f"http://127.0.0.1:{settings.port}",
         ),
         "volunteers": Volunteers(source=settings.source),
         "models": Models(

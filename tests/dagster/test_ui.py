@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dagster as dg
 import pytest
@@ -23,6 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.dagster.conftest import ROOT, Built, environment_of
 from twigma_core.lake import Lake
+from twigma_dagster.settings import Settings
 
 GROUPS = """annotation collection comparison dataset engagement features figures images references release
     themes""".split()
@@ -33,18 +35,6 @@ BROWSER_FLAGS = (
     "--disable-component-update",
     "--no-first-run",
 )
-
-
-@pytest.fixture(scope="module")
-def browser_path() -> str:
-    """A Chromium of the machine; without one the test says so."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        message = "no Chromium here: apt-get install chromium to run the browser tests"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +122,22 @@ def test_a_table_shows_columns_preview_and_checks(page: Page, served: tuple[str,
     page.get_by_text("Month of the post, UTC, as YYYY-MM").first.wait_for()
     page.goto(f"{address}/assets/dataset?view=checks")
     page.get_by_text("first_posting_wins").first.wait_for()
+
+
+def test_a_number_of_the_report_leads_to_its_lineage_and_to_its_asset(
+    page: Page, served: tuple[str, Built]
+) -> None:
+    address, built = served
+    page.goto((built.home / "lake" / "report" / "index.html").as_uri())
+    row = page.locator("table.paper tr", has_text="rate ratio, ArtBench quintile 1").first
+    row.locator("a.value").click()
+    block = page.locator("#lineage-engagement")
+    assert page.url.endswith("#lineage-engagement")
+    assert block.get_by_text(built.lake.provenance("engagement").data_version).is_visible()
+    link = str(block.locator("h3 a.ui").get_attribute("href"))
+    assert link == f"http://127.0.0.1:{Settings.model_fields['port'].default}/assets/engagement"
+    page.goto(address + urlsplit(link).path)
+    page.get_by_text("rate_ratio: exp(gamma) against quintile 5").first.wait_for()
 
 
 def test_a_backfill_of_two_months_from_the_ui(page: Page, served: tuple[str, Built]) -> None:

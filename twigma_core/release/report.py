@@ -1,14 +1,16 @@
 """The report: one HTML page with every result, that opens from disk and asks nobody for anything.
 
 The page holds its style and pictures; a content security policy forbids all else, scripts included. All
-text of posts and models is escaped by the template. What the tables show is decided in `report_views`,
-what the page looks like in `templates/report.html`.
+text of posts and models is escaped by the template. Every number links to the block that says where its
+asset comes from. What the tables show is decided in `report_views`, those blocks in `report_lineage`, what
+the page looks like in `templates/report.html`.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +20,10 @@ import polars as pl
 
 from twigma_core.provenance import Provenance
 from twigma_core.release import report_views as views
+from twigma_core.release.report_lineage import lineage_views, merged, models
 
 LARGEST_SVG = 600_000
-"""A drawing with more bytes than this is shown as PNG."""
+"""A drawing with more bytes than this is shown as a raster picture."""
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -33,7 +36,7 @@ class ReportFigure:
         title: heading.
         caption: what it shows, plain text; an empty line parts paragraphs.
         svg: the drawing.
-        png: the drawing as raster, shown where the SVG is larger than `LARGEST_SVG`.
+        png: the drawing as raster, shown (as WebP) where the SVG is larger than `LARGEST_SVG`.
         table: what it draws.
         provenance: where it comes from.
     """
@@ -54,7 +57,7 @@ class _FigureView:
     paragraphs: list[str]
     source: str
     table: views.TableView
-    lineage: str
+    wide: bool
 
 
 def build_report(
@@ -64,6 +67,7 @@ def build_report(
     lineage: Mapping[str, Sequence[Provenance]],
     title: str = "AI-generated pictures posted on X",
     notices: Sequence[str] = (),
+    ui: str = "",
 ) -> str:
     """Return the report as one HTML page.
 
@@ -77,6 +81,8 @@ def build_report(
         lineage: the records of each asset, one a partition; figures bring their own.
         title: of the page.
         notices: what a reader must be told first, such as `card.SYNTHETIC`.
+        ui: address of the Dagster UI, such as "http://127.0.0.1:3000", whose asset and run pages are linked
+            to; without one there are no such links.
     """
     import jinja2
 
@@ -87,43 +93,63 @@ def build_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = [_figure_view(figure) for figure in figures]
-    drawn = {figure.name for figure in figures}
+    records = merged(lineage, (figure.provenance for figure in figures))
     counts = views.month_counts(tables)
     reasons = views.by_reason(tables)
-    records = [record for parts in lineage.values() for record in parts]
     quality = [views.statuses(tables), views.completeness(tables), views.bad_pages(tables)]
     return environment.get_template("report.html").render(
         title=title,
         notices=notices,
         policy=_policy(),
+        ui=ui.rstrip("/"),
+        known=set(records),
         totals=_totals(counts),
-        months=views.table_view(counts, "Pictures by month", rows=counts.height)
-        if counts is not None
-        else None,
-        reasons=views.table_view(reasons, "Not in the dataset, by reason") if reasons is not None else None,
-        comparison=views.comparison_view(comparison, {*lineage, *drawn}),
-        figures=shown,
+        months=None
+        if counts is None
+        else views.table_view(counts, "Pictures by month", views.COUNTED, rows=counts.height),
+        reasons=None
+        if reasons is None
+        else views.table_view(reasons, "Not in the dataset, by reason", "drops"),
+        comparison=views.comparison_views(comparison),
+        verdicts=views.verdicts(comparison),
+        figures=[_figure_view(figure) for figure in figures],
         matrices=views.divergence_matrices(tables),
         variation=views.variation(tables),
         clusters=views.clusters(tables),
         quality=[view for view in quality if view],
-        models=views.models([*records, *(figure.provenance for figure in figures)]),
-        lineages=views.lineage_views({asset: lineage[asset] for asset in lineage if asset not in drawn}),
+        models=models(records),
+        lineages=lineage_views(records),
     )
 
 
 def _figure_view(figure: ReportFigure) -> _FigureView:
     vector = 0 < len(figure.svg) <= LARGEST_SVG
-    data, kind = (figure.svg, "image/svg+xml") if vector else (figure.png, "image/png")
+    data, kind = (figure.svg, "image/svg+xml") if vector else (_webp(figure.png), "image/webp")
     return _FigureView(
         name=figure.name,
         title=figure.title,
         paragraphs=[text.strip() for text in figure.caption.split("\n\n") if text.strip()],
         source=f"data:{kind};base64,{base64.b64encode(data).decode()}",
-        table=views.table_view(figure.table, f"Table of {figure.name}"),
-        lineage=figure.provenance.describe(),
+        table=views.table_view(figure.table, f"Table of {figure.name}", figure.name),
+        wide=_inches(figure.png) > 4,
     )
+
+
+def _inches(png: bytes) -> float:
+    """Return the width of a picture by its own resolution; at 100 dots per inch where it states none."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(png))
+    return float(picture.width / picture.info.get("dpi", (100, 100))[0])
+
+
+def _webp(png: bytes) -> bytes:
+    """Return a picture at the same size in about a tenth of the bytes."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "WEBP", quality=88, method=4)
+    return buffer.getvalue()
 
 
 def _policy() -> str:
@@ -138,15 +164,15 @@ def _policy() -> str:
     )
 
 
-def _totals(counts: pl.DataFrame | None) -> list[tuple[str, str]]:
+def _totals(counts: pl.DataFrame | None) -> list[tuple[str, views.Cell]]:
     """Return the sums of the counts, and whether every posted picture is accounted for."""
     if counts is None:
         return []
     sums = {column: int(counts[column].sum()) for column in counts.columns if column != "month"}
     names = {"posts": "posts", "posted": "pictures posted", "kept": "in the dataset", "dropped": "left out"}
-    totals = [("months", views.number(counts.height))]
-    totals += [(names[column], views.number(total)) for column, total in sums.items()]
+    totals = [("months", views.cell(counts.height, "dataset"))]
+    totals += [(names[column], views.cell(total, views.COUNTED[column])) for column, total in sums.items()]
     if {"posted", "kept", "dropped"} <= set(sums):
         open_ = sums["posted"] - sums["kept"] - sums["dropped"]
-        totals.append(("not accounted for", views.number(open_)))
+        totals.append(("not accounted for", views.cell(open_, "drops")))
     return totals

@@ -5,14 +5,12 @@ Each function makes one block of the page. Nothing here is HTML: the template es
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
 import polars as pl
-
-from twigma_core.provenance import Provenance
 
 NONE = "–"
 Tables = Mapping[str, pl.DataFrame | pl.LazyFrame]
@@ -36,12 +34,28 @@ class TableView:
         headers: one a column.
         rows: cells, as many a row as there are headers.
         total: rows of the whole table; more than `rows` where only the first are shown.
+        assets: those that it is read from.
     """
 
     caption: str
     headers: list[Cell]
     rows: list[list[Cell]]
     total: int
+    assets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PaperView:
+    """A number of the paper as it is shown beside ours; `here` has the interval, where there is one."""
+
+    number: str
+    place: str
+    paper: str
+    here: str
+    asset: str
+    selection: str
+    verdict: str
+    because: str
 
 
 @dataclass(frozen=True)
@@ -50,29 +64,12 @@ class ClusterView:
 
     label: int
     words: list[str]
-    pictures: int
-    share: str
+    pictures: Cell
+    share: Cell
     trend: str
-    slope: str
-    months: str
+    slope: Cell
+    months: Cell
     points: str
-
-
-@dataclass(frozen=True)
-class LineageView:
-    """Where an asset comes from: its record in words, or a table with one row a partition."""
-
-    asset: str
-    text: str
-    partitions: TableView | None = None
-
-
-@dataclass(frozen=True)
-class Models:
-    """Models and code versions that stand behind a page."""
-
-    table: TableView | None
-    code: list[str] = field(default_factory=list)
 
 
 def number(value: float | int | None) -> str:
@@ -93,14 +90,14 @@ def interval(value: float | None, low: float | None, high: float | None) -> str:
     return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
-def cell(value: Any) -> Cell:
-    """Return any value of a frame as a cell."""
+def cell(value: Any, asset: str | None = None) -> Cell:
+    """Return any value of a frame as a cell; a number is linked to the asset that it comes from."""
     if value is None:
         return Cell(NONE)
     if isinstance(value, bool):
         return Cell("yes" if value else "no")
     if isinstance(value, int | float):
-        return Cell(number(value), number=True)
+        return Cell(number(value), True, asset)
     if isinstance(value, datetime | date):
         return Cell(
             value.isoformat(sep=" ", timespec="minutes") if isinstance(value, datetime) else str(value)
@@ -110,15 +107,24 @@ def cell(value: Any) -> Cell:
     return Cell(str(value))
 
 
-def table_view(frame: pl.DataFrame, caption: str, rows: int = 20) -> TableView:
+def table_view(
+    frame: pl.DataFrame, caption: str, asset: str | Mapping[str, str], rows: int = 20
+) -> TableView:
     """Return the first `rows` rows of a frame with its column names as headers.
 
-    A column `id` or `…_id` is text even where a reader of CSV took it for a number.
+    A column `id` or `…_id` is text even where a reader of CSV took it for a number. `asset` is the one that
+    the frame's numbers come from, or one for each column of numbers.
     """
     ids = [name for name in frame.columns if name == "id" or name.endswith("_id")]
     shown = frame.head(rows).with_columns(pl.col(ids).cast(pl.String))
     headers = [Cell(name, number=shown.schema[name].is_numeric()) for name in shown.columns]
-    return TableView(caption, headers, [[cell(value) for value in row] for row in shown.rows()], frame.height)
+    of = [asset if isinstance(asset, str) else asset.get(name) for name in shown.columns]
+    cells = [[cell(value, source) for value, source in zip(row, of, strict=True)] for row in shown.rows()]
+    return TableView(caption, headers, cells, frame.height, tuple(dict.fromkeys(name for name in of if name)))
+
+
+COUNTED = {"posts": "tweets", "posted": "tweet_media", "kept": "dataset", "dropped": "drops"}
+"""Table whose rows each column of `month_counts` counts."""
 
 
 def month_counts(tables: Tables) -> pl.DataFrame | None:
@@ -129,8 +135,7 @@ def month_counts(tables: Tables) -> pl.DataFrame | None:
     if "dataset" not in tables:
         return None
     counts: pl.LazyFrame | None = None
-    sources = {"posts": "tweets", "posted": "tweet_media", "kept": "dataset", "dropped": "drops"}
-    for column, name in sources.items():
+    for column, name in COUNTED.items():
         if name in tables:
             found = tables[name].lazy().group_by("month").agg(pl.len().cast(pl.Int64).alias(column))
             counts = found if counts is None else counts.join(found, on="month", how="full", coalesce=True)
@@ -154,9 +159,9 @@ def statuses(tables: Tables) -> TableView | None:
         return None
     counted = tables["images"].lazy().group_by("month", pl.col("status").cast(pl.String)).len().collect()
     if counted.is_empty():
-        return table_view(counted, "Pictures asked for, by month and outcome")
+        return table_view(counted, "Pictures asked for, by month and outcome", "images")
     wide = counted.sort("status").pivot("status", index="month", values="len").fill_null(0).sort("month")
-    return table_view(wide, "Pictures asked for, by month and outcome", rows=wide.height)
+    return table_view(wide, "Pictures asked for, by month and outcome", "images", rows=wide.height)
 
 
 def completeness(tables: Tables) -> TableView | None:
@@ -169,7 +174,7 @@ def completeness(tables: Tables) -> TableView | None:
     frame = counted.with_columns(
         share_collected=pl.when(pl.col("counted") > 0).then(pl.col("collected") / pl.col("counted"))
     ).collect()
-    return table_view(frame, "Posts that X counts, and posts collected", rows=frame.height)
+    return table_view(frame, "Posts that X counts, and posts collected", "tweet_counts", rows=frame.height)
 
 
 def bad_pages(tables: Tables) -> TableView | None:
@@ -183,14 +188,15 @@ def bad_pages(tables: Tables) -> TableView | None:
         .select("month", "query", "page", "reason")
     )
     frame = bad.sort("month", "query", "page").collect()
-    return table_view(frame, "Pages that could not be read") if frame.height else None
+    return table_view(frame, "Pages that could not be read", "raw_tweets") if frame.height else None
 
 
 def divergence_matrices(tables: Tables) -> list[TableView]:
     """Return one matrix a measure: rows from, columns to."""
-    if "divergence_matrix" not in tables:
+    name = "divergence_matrix"
+    if name not in tables:
         return []
-    frame = tables["divergence_matrix"].lazy().collect()
+    frame = tables[name].lazy().collect()
     views = []
     for (measure, cells), part in frame.group_by("measure", "cells", maintain_order=True):
         sources = list(dict.fromkeys([*part["source_p"], *part["source_q"]]))
@@ -198,35 +204,47 @@ def divergence_matrices(tables: Tables) -> list[TableView]:
             (row["source_p"], row["source_q"]): interval(row["value"], row["low"], row["high"])
             for row in part.iter_rows(named=True)
         }
-        caption = str(measure) if cells is None else f"{measure}, {number(cells)} cells"
-        rows = [[Cell(p), *(Cell(texts.get((p, q), NONE), number=True) for q in sources)] for p in sources]
+        bare = str(measure).removesuffix(f"_{cells}")
+        caption = bare if cells is None else f"{bare}, {number(cells)} cells"
+        rows = [
+            [
+                Cell(p),
+                *(Cell(texts.get((p, q), NONE), True, name if (p, q) in texts else None) for q in sources),
+            ]
+            for p in sources
+        ]
         headers = [Cell("from ↓ to →"), *(Cell(q, number=True) for q in sources)]
-        views.append(TableView(caption, headers, rows, len(rows)))
+        views.append(TableView(caption, headers, rows, len(rows), (name,)))
     return views
 
 
 def variation(tables: Tables) -> TableView | None:
     """Return every source's variation by metric, with intervals."""
-    if "variation_table" not in tables:
+    name = "variation_table"
+    if name not in tables:
         return None
-    frame = tables["variation_table"].lazy().collect()
+    frame = tables[name].lazy().collect()
     metrics, sources = (list(dict.fromkeys(frame[key])) for key in ("metric", "source"))
     found = {(row["source"], row["metric"]): row for row in frame.iter_rows(named=True)}
 
     def shown(source: str, metric: str) -> Cell:
         row = found.get((source, metric))
-        return Cell(interval(row["value"], row["low"], row["high"]) if row else NONE, number=True)
+        if row is None:
+            return Cell(NONE, True)
+        return Cell(interval(row["value"], row["low"], row["high"]), True, name)
 
     rows = [[Cell(source), *(shown(source, metric) for metric in metrics)] for source in sources]
     headers = [Cell("source"), *(Cell(metric, number=True) for metric in metrics)]
-    return TableView("Variation by source and metric, with 95 % intervals", headers, rows, len(rows))
+    caption = "Variation by source and metric, with 95 % intervals"
+    return TableView(caption, headers, rows, len(rows), (name,))
 
 
 def clusters(tables: Tables, words: int = 8) -> list[ClusterView]:
     """Return each cluster with its first words and its share over the months."""
-    if "cluster_trends" not in tables:
+    name = "cluster_trends"
+    if name not in tables:
         return []
-    trends = tables["cluster_trends"].lazy().with_columns(pl.col("trend").cast(pl.String)).collect()
+    trends = tables[name].lazy().with_columns(pl.col("trend").cast(pl.String)).collect()
     themes: dict[int, list[str]] = {}
     if "cluster_themes" in tables:
         ranked = tables["cluster_themes"].lazy().filter(pl.col("rank") <= words).sort("cluster", "rank")
@@ -240,11 +258,13 @@ def clusters(tables: Tables, words: int = 8) -> list[ClusterView]:
             ClusterView(
                 label=int(str(label)),
                 words=themes.get(int(str(label)), []),
-                pictures=pictures,
-                share=f"{pictures / total:.1%}" if total else NONE,
+                pictures=cell(pictures, name),
+                share=Cell(f"{pictures / total:.1%}" if total else NONE, True, name),
                 trend=last["trend"],
-                slope=interval(last["slope"], last["slope_low"], last["slope_high"]),
-                months=", ".join(f"{row['share']:.1%} in {row['month']}" for row in (first, last)),
+                slope=Cell(interval(last["slope"], last["slope_low"], last["slope_high"]), True, name),
+                months=Cell(
+                    ", ".join(f"{row['share']:.1%} in {row['month']}" for row in (first, last)), True, name
+                ),
                 points=sparkline(part["share"].to_list()),
             )
         )
@@ -262,49 +282,24 @@ def sparkline(values: Sequence[float], width: float = 120, height: float = 32) -
     )
 
 
-def comparison_view(comparison: pl.DataFrame, lineages: Iterable[str]) -> TableView:
-    """Return the paper's numbers beside ours; an asset with a record on the page is linked to it."""
-    known = set(lineages)
-    rows = [
-        [
-            Cell(row["number"]),
-            Cell(row["place"]),
-            Cell(row["paper"]),
-            Cell(interval(row["value"], row["low"], row["high"]), number=True),
-            Cell(str(row["verdict"])),
-            Cell(row["because"] or ""),
-            Cell(row["asset"], asset=row["asset"] if row["asset"] in known else None),
-        ]
+def comparison_views(comparison: pl.DataFrame) -> list[PaperView]:
+    """Return the paper's numbers beside ours."""
+    return [
+        PaperView(
+            row["number"],
+            row["place"],
+            row["paper"],
+            interval(row["value"], row["low"], row["high"]),
+            row["asset"],
+            row["selection"] or "",
+            str(row["verdict"]),
+            row["because"],
+        )
         for row in comparison.iter_rows(named=True)
     ]
-    names = ("number", "where", "paper", "here", "verdict", "because", "asset")
-    headers = [Cell(name, number=name == "here") for name in names]
-    return TableView("Numbers of the paper beside ours", headers, rows, len(rows))
 
 
-def lineage_views(records: Mapping[str, Sequence[Provenance]]) -> list[LineageView]:
-    """Return a block an asset: the record of a whole-dataset asset, or a row for each partition."""
-    views = []
-    for asset, parts in sorted(records.items()):
-        if len(parts) == 1 and parts[0].partition is None:
-            views.append(LineageView(asset, parts[0].describe()))
-            continue
-        rows = [
-            [Cell(p.partition or "all"), Cell(p.data_version), Cell(p.run_id), Cell(p.code_version)]
-            for p in sorted(parts, key=lambda p: p.partition or "")
-        ]
-        headers = [Cell(name) for name in ("partition", "data version", "run", "code")]
-        text = "\n".join(
-            dict.fromkeys(f"{name} sha256:{sha}" for p in parts for name, sha in p.models.items())
-        )
-        views.append(LineageView(asset, text, TableView(f"Partitions of {asset}", headers, rows, len(rows))))
-    return views
-
-
-def models(records: Iterable[Provenance]) -> Models:
-    """Return the models and code versions of all records, each once."""
-    found = list(records)
-    pairs = sorted({pair for record in found for pair in record.models.items()})
-    rows = [[Cell(name), Cell(sha)] for name, sha in pairs]
-    view = TableView("Models", [Cell("model"), Cell("sha256 of its weights")], rows, len(rows))
-    return Models(view if pairs else None, sorted({record.code_version for record in found}))
+def verdicts(comparison: pl.DataFrame) -> list[tuple[str, int]]:
+    """Return how many numbers have each verdict."""
+    counted = dict(comparison.group_by(pl.col("verdict").cast(pl.String)).len().iter_rows())
+    return [(verdict, counted.get(verdict, 0)) for verdict in ("reproduced", "differs", "not comparable")]

@@ -119,6 +119,7 @@ def report(context: dg.AssetExecutionContext, lake: LakeResource, study: Study) 
         store.read("paper_comparison"),
         gather_lineage(store),
         notices=[text for text in (SYNTHETIC if study.synthetic else "", study.notice) if text],
+        ui=study.ui,
     )
     figures = [made for name in FIGURES if (made := record(store, name, None))]
     upstream = tuple(Upstream(made.asset, None, made.data_version) for made in figures)

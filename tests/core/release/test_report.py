@@ -7,7 +7,7 @@ import hashlib
 import io
 import itertools
 import re
-import shutil
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,17 +16,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from twigma_core import tables
-from twigma_core.provenance import Provenance
+from twigma_core.provenance import Provenance, Upstream
+from twigma_core.release import report_lineage
 from twigma_core.release import report_views as views
 from twigma_core.release.card import SYNTHETIC
 from twigma_core.release.report import LARGEST_SVG, ReportFigure, build_report
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Locator
+
     from tests.core.release.conftest import World
 
-CHROMIUM = shutil.which("chromium")
+UI = "http://127.0.0.1:3999"
 SCRIPTED = b'<svg xmlns="http://www.w3.org/2000/svg" width="90" height="40"><script>alert(1)</script></svg>'
 
 
@@ -195,27 +199,40 @@ def page(world: World, drawing: tuple[bytes, bytes], lake_tables: dict[str, pl.D
             "number": ["rate ratio, LAION, quintile 1", "pictures"],
             "place": ["Figure 2d", "Section 3"],
             "paper": ["1.4", "over 800,000"],
+            "kind": ["level", "level"],
+            "paper_value": [1.4, None],
+            "paper_low": [1.3, None],
+            "paper_high": [1.5, None],
             "value": [1.3712, 60.0],
             "low": [1.12, None],
             "high": [1.66, None],
-            "asset": ["dataset", "unknown_asset"],
+            "asset": ["engagement", "unknown_asset"],
+            "selection": ["the row where term = 1", None],
             "verdict": ["reproduced", "not comparable"],
-            "because": [None, "javascript:alert(1)"],
+            "because": ["The intervals meet.", "javascript:alert(1)"],
         }
     )
-    lineage = {
-        "dataset": [
-            Provenance("dataset", month, "r", "0.1.0+abc", {"blip": "77"}) for month in ("2022-01", "2022-02")
-        ],
-        "engagement": [Provenance("engagement", None, "r", "0.1.0+abc", {}, world.provenance.upstream)],
-    }
     return build_report(
         figures,
         lake_tables,
         tables.conform("paper_comparison", comparison),
-        lineage,
+        _lineage(lake_tables),
         notices=[SYNTHETIC, bad],
+        ui=UI,
     )
+
+
+def _lineage(names: Iterable[str]) -> dict[str, list[Provenance]]:
+    """A record of each table; the dataset has two months, of which one was made anew after it was read."""
+    months = ("2022-01", "2022-02")
+    models = {"blip": "77"}
+    dataset = [Provenance("dataset", m, "run-1", "0.1.0+abc", models, (), f"{m} now") for m in months]
+    read = tuple(Upstream("dataset", m, f"{m} {'now' if m == months[0] else 'then'}") for m in months)
+    others = {*names, "engagement"} - {"dataset"}
+    return {
+        "dataset": dataset,
+        **{name: [Provenance(name, None, "run-1", "0.1.0+abc", {}, read, "v")] for name in sorted(others)},
+    }
 
 
 def test_every_section_and_number_is_there(page: str) -> None:
@@ -229,13 +246,14 @@ def test_every_section_and_number_is_there(page: str) -> None:
         "kl, 500 cells",
     ):
         assert text.replace("'", "&#39;") in page
-    assert "not accounted for</dt><dd>0<" in page
-    assert "pictures posted</dt><dd>62<" in page
-    assert "clip</td><td>00ff" in page
-    assert "blip</td><td>77" in page
+    assert re.search("not accounted for</dt><dd>(<a [^>]*>)?0<", page)
+    assert re.search("pictures posted</dt><dd>(<a [^>]*>)?62<", page)
+    assert "clip</td><td>00ff</td><td>figure_2c, figure_4c" in page
+    assert "blip</td><td>77</td><td>dataset" in page
+    assert "reproduced</dt><dd>1<" in page
     assert "Not materialized yet" not in page
     assert [attributes["id"] for attributes in parsed.all("section")] == [
-        *("data", "findings", "figures", "comparison", "clusters", "quality", "made")
+        *("data", "findings", "figures", "comparison", "clusters", "quality", "made", "lineage")
     ]
 
 
@@ -247,7 +265,8 @@ def test_text_of_posts_and_models_is_never_markup(page: str, world: World) -> No
     assert "javascript:alert(1)" in page
     assert not parsed.all("script")
     assert [element for element in parsed.elements if any(key.startswith("on") for key in element[1])] == []
-    assert all(str(attributes["href"]).startswith("#") for attributes in parsed.all("a"))
+    addresses = [str(attributes["href"]) for attributes in parsed.all("a")]
+    assert all(address.startswith(("#", f"{UI}/assets/", f"{UI}/runs/")) for address in addresses)
 
 
 def test_the_page_loads_nothing(page: str) -> None:
@@ -283,7 +302,7 @@ def test_structure_for_readers_without_eyes_or_mouse(page: str) -> None:
     parsed = _Page(page)
     ids = [a["id"] for _, a in parsed.elements if "id" in a]
     assert len(ids) == len(set(ids))
-    targets = {str(a["href"])[1:] for a in parsed.all("a")}
+    targets = {str(a["href"])[1:] for a in parsed.all("a") if str(a["href"]).startswith("#")}
     assert targets <= set(ids)
     assert "lineage-dataset" in targets
     assert "lineage-unknown_asset" not in targets
@@ -327,12 +346,44 @@ def test_a_drawing_that_is_too_large_is_shown_as_png(world: World, drawing: tupl
     large = drawing[0] + b" " * LARGEST_SVG
     figure = ReportFigure("figure_2a", "Map", "", large, drawing[1], world.dataset, world.provenance)
     html = build_report([figure], {}, tables.empty("paper_comparison"), {})
-    assert base64.b64encode(drawing[1]).decode() in html
-    assert "image/svg+xml" not in html
+    (source,) = [str(a["src"]) for a in _Page(html).all("img")]
+    kind, _, data = source.partition(";base64,")
+    shown, drawn = (Image.open(io.BytesIO(b)) for b in (base64.b64decode(data), drawing[1]))
+    assert (kind, shown.size) == ("data:image/webp", drawn.size)
+    assert len(data) < len(drawing[1])
+
+
+def test_every_number_leads_to_where_it_comes_from(page: str) -> None:
+    """Each cell of numbers is a link into the page's lineage."""
+    cells = re.findall(r'<td class="n">(.*?)</td>', page, flags=re.DOTALL)
+    assert len(cells) > 100
+    bare = [text for text in cells if not text.startswith('<a href="#lineage-') and text.strip() != "–"]
+    assert bare == []
+    assert '<a class="value" href="#lineage-engagement">1.371 [1.12, 1.66]</a>' in page
+    assert '<code>engagement</code></a><a class="ui" href="http://127.0.0.1:3999/assets/engagement"' in page
+    assert re.search(r'pictures posted</dt><dd><a href="#lineage-tweet_media">62</a>', page)
+
+
+def test_a_block_of_lineage_says_what_was_read_and_what_changed_since(page: str) -> None:
+    block = page.split('id="lineage-engagement"')[1].split("</article>")[0]
+    assert re.search(r'href="#lineage-dataset"[^<]*<code>dataset</code></a> 2022-01, 2022-02', block)
+    assert "(made anew since: 2022-02 was 2022-02 then)" in block
+    assert f'href="{UI}/runs/run-1"' in block
+    assert "0.1.0+abc" in block
+    dataset = page.split('id="lineage-dataset"')[1].split("</article>")[0]
+    assert "2022-01 now" in dataset and "blip <code>sha256:77" in dataset
+    assert len([view for view in report_lineage.lineage_views(_lineage([])) if view.partitions]) == 2
+
+
+def test_without_an_address_of_the_ui_nothing_outside_is_linked_to(
+    lake_tables: dict[str, pl.DataFrame],
+) -> None:
+    html = build_report([], lake_tables, tables.empty("paper_comparison"), _lineage(lake_tables))
+    assert all(str(a["href"]).startswith("#") for a in _Page(html).all("a"))
 
 
 def test_ids_are_never_numbers() -> None:
-    view = views.table_view(pl.DataFrame({"image_id": [1_500_000_000_000_000_001], "bytes": [1500]}), "")
+    view = views.table_view(pl.DataFrame({"image_id": [1_500_000_000_000_000_001], "bytes": [1500]}), "", "a")
     assert [cell.text for cell in view.rows[0]] == ["1500000000000000001", "1,500"]
 
 
@@ -354,9 +405,8 @@ def test_numbers_as_people_read_them(value: float | None, text: str) -> None:
     assert views.number(value) == text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
-def test_in_a_browser_from_disk(page: str, width: int, dark: bool, tmp_path: Path) -> None:
+def test_in_a_browser_from_disk(page: str, width: int, dark: bool, tmp_path: Path, browser_path: str) -> None:
     """No request, no script, no violation of the policy; styled; no wider than the screen."""
     from playwright.sync_api import sync_playwright
 
@@ -365,7 +415,7 @@ def test_in_a_browser_from_disk(page: str, width: int, dark: bool, tmp_path: Pat
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[*quiet, "--disable-component-update"]
+            executable_path=browser_path, args=[*quiet, "--disable-component-update"]
         )
         tab = browser.new_page(
             viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"
@@ -386,6 +436,16 @@ def test_in_a_browser_from_disk(page: str, width: int, dark: bool, tmp_path: Pat
         assert all(tab.evaluate("[...document.images].map(i => i.complete && i.naturalWidth > 0)")), (
             "a picture did not load"
         )
-        tab.keyboard.press("Home")
-        tab.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+        tab.get_by_role("link", name="1.371 [1.12, 1.66]").click()
+        block = tab.locator("#lineage-engagement")
+        assert tab.url.endswith("#lineage-engagement") and _seen(block)
+        block.get_by_role("link", name="dataset", exact=True).click()
+        assert _seen(tab.locator("#lineage-dataset"))
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
         browser.close()
+
+
+def _seen(block: Locator) -> bool:
+    """Return whether a block is what the reader now looks at: at the top of the window, and marked."""
+    top = block.evaluate("block => block.getBoundingClientRect().top")
+    return bool(0 <= top < 100 and block.evaluate("block => block.matches(':target')"))
