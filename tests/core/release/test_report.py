@@ -7,19 +7,16 @@ import hashlib
 import io
 import itertools
 import re
-from collections.abc import Iterable
-from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
 
+from tests.core.release.conftest import UI, lineage_of
 from twigma_core import tables
-from twigma_core.provenance import Provenance, Upstream
 from twigma_core.release import report_lineage
 from twigma_core.release import report_views as views
 from twigma_core.release.card import SYNTHETIC
@@ -29,9 +26,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
     from tests.core.release.conftest import World
-
-UI = "http://127.0.0.1:3999"
-SCRIPTED = b'<svg xmlns="http://www.w3.org/2000/svg" width="90" height="40"><script>alert(1)</script></svg>'
 
 
 class _Page(HTMLParser):
@@ -47,192 +41,6 @@ class _Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
-
-
-@pytest.fixture(scope="session")
-def drawing() -> tuple[bytes, bytes]:
-    """A drawn figure as SVG and PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.5))
-    axes = figure.subplots()
-    axes.plot(np.arange(30), np.random.default_rng(3).normal(size=30).cumsum())
-    files = io.BytesIO(), io.BytesIO()
-    for file, kind in zip(files, ("svg", "png"), strict=True):
-        figure.savefig(file, format=kind)
-    return files[0].getvalue(), files[1].getvalue()
-
-
-@pytest.fixture(scope="session")
-def lake_tables(world: World) -> dict[str, pl.DataFrame]:
-    """Tables in their schemas: two pictures more are posted than kept, and one page is corrupt."""
-    kept = world.dataset
-    dropped = kept.head(2).select("tweet_id", "image_id", "month", reason=pl.lit("same pixels"))
-    dropped = dropped.with_columns(
-        pl.col("image_id") + "0", survivor_id="image_id", survivor_tweet_id="tweet_id"
-    )
-    media = pl.concat(
-        [kept.select("tweet_id", "image_id", "month"), dropped.select("tweet_id", "image_id", "month")]
-    )
-    months = sorted(set(kept["month"]))
-    random = np.random.default_rng(5)
-    trends = pl.DataFrame(
-        [
-            {
-                "cluster": label,
-                "month": month,
-                "pictures": 5 + i * (label % 3),
-                "total": 100,
-                "share": (5 + i * (label % 3)) / 100,
-                "low": 0.01,
-                "high": 0.2,
-                "slope": 0.1 * (label % 3),
-                "slope_low": 0.05,
-                "slope_high": 0.2,
-                "p_value": 0.01,
-                "p_holm": 0.02,
-                "trend": ("steady", "rising", "falling")[label % 3],
-            }
-            for label in range(1, 11)
-            for i, month in enumerate(months)
-        ]
-    )
-    sources = ("twigma", *tables.CORPORA)
-    matrix = pl.DataFrame(
-        [
-            {
-                "source_p": p,
-                "source_q": q,
-                "measure": measure,
-                "cells": cells,
-                "value": 0.0 if p == q else float(random.random()),
-                "low": None if p == q else 0.1,
-                "high": None if p == q else 0.9,
-                "n_p": 60,
-                "n_q": 80,
-                "smoothing": 0.5,
-            }
-            for measure, cells in (("kl", 500), ("frechet", None))
-            for p in sources
-            for q in sources
-        ]
-    )
-    frames = {
-        "dataset": kept,
-        "tweet_media": media.with_columns(
-            position=0,
-            created_at=pl.lit(kept["created_at"][0]),
-            **dict.fromkeys(("url", "alt_text"), pl.lit(None)),
-        ).with_columns(width=64, height=64),
-        "drops": dropped,
-        "images": pl.concat([tables.empty("images"), _ledger(media)], how="diagonal_relaxed"),
-        "cluster_trends": trends,
-        "cluster_themes": pl.DataFrame(
-            {
-                "cluster": [1, 1],
-                "rank": [1, 2],
-                "word": ["castle", world.hostile[0]],
-                "count": [9, 4],
-                "share": [0.5, 0.2],
-                "lift": [3.0, 2.0],
-            }
-        ),
-        "divergence_matrix": matrix,
-        "variation_table": pl.DataFrame(
-            {
-                "source": [*sources, "artbench_same_artist"],
-                "metric": ["mean_pairwise_distance"] * 5,
-                "value": [0.71, 0.83, 0.9, 0.66, 0.5],
-                "low": [0.7] * 5,
-                "high": [0.95] * 5,
-                "n": [60] * 5,
-            }
-        ),
-    }
-    return {name: tables.conform(name, frame) for name, frame in frames.items()} | {
-        "raw_tweets": _pages(world)
-    }
-
-
-def _ledger(media: pl.DataFrame) -> pl.DataFrame:
-    return media.select(
-        "image_id",
-        "month",
-        status=pl.when(pl.int_range(pl.len()) % 9 == 0).then(pl.lit("unavailable")).otherwise(pl.lit("ok")),
-        attempts=pl.lit(1),
-        fetched_at=pl.lit(datetime(2022, 7, 1, tzinfo=UTC)),
-    )
-
-
-def _pages(world: World) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "month": ["2022-01", "2022-02"],
-            "query": [world.hostile[0], "#dalle"],
-            "page": [0, 1],
-            "status": ["corrupt", "ok"],
-            "reason": [world.hostile[4], None],
-        }
-    )
-
-
-@pytest.fixture(scope="session")
-def page(world: World, drawing: tuple[bytes, bytes], lake_tables: dict[str, pl.DataFrame]) -> str:
-    bad = world.hostile[0]
-    figures = [
-        ReportFigure(
-            name,
-            title,
-            f"What it shows.\n\nIn words: {bad}",
-            svg,
-            drawing[1],
-            world.dataset.select("caption", "like_count", "nsfw_score"),
-            Provenance(name, None, bad, "0.1.0+abc", {"clip": "00ff"}, world.provenance.upstream, "cd34"),
-        )
-        for name, title, svg in (
-            ("figure_2c", "Divergence between sources", drawing[0]),
-            ("figure_4c", f"Clusters {bad}", SCRIPTED),
-        )
-    ]
-    comparison = pl.DataFrame(
-        {
-            "number": ["rate ratio, LAION, quintile 1", "pictures"],
-            "place": ["Figure 2d", "Section 3"],
-            "paper": ["1.4", "over 800,000"],
-            "kind": ["level", "level"],
-            "paper_value": [1.4, None],
-            "paper_low": [1.3, None],
-            "paper_high": [1.5, None],
-            "value": [1.3712, 60.0],
-            "low": [1.12, None],
-            "high": [1.66, None],
-            "asset": ["engagement", "unknown_asset"],
-            "selection": ["the row where term = 1", None],
-            "verdict": ["reproduced", "not comparable"],
-            "because": ["The intervals meet.", "javascript:alert(1)"],
-        }
-    )
-    return build_report(
-        figures,
-        lake_tables,
-        tables.conform("paper_comparison", comparison),
-        _lineage(lake_tables),
-        notices=[SYNTHETIC, bad],
-        ui=UI,
-    )
-
-
-def _lineage(names: Iterable[str]) -> dict[str, list[Provenance]]:
-    """A record of each table; the dataset has two months, of which one was made anew after it was read."""
-    months = ("2022-01", "2022-02")
-    models = {"blip": "77"}
-    dataset = [Provenance("dataset", m, "run-1", "0.1.0+abc", models, (), f"{m} now") for m in months]
-    read = tuple(Upstream("dataset", m, f"{m} {'now' if m == months[0] else 'then'}") for m in months)
-    others = {*names, "engagement"} - {"dataset"}
-    return {
-        "dataset": dataset,
-        **{name: [Provenance(name, None, "run-1", "0.1.0+abc", {}, read, "v")] for name in sorted(others)},
-    }
 
 
 def test_every_section_and_number_is_there(page: str) -> None:
@@ -372,13 +180,13 @@ def test_a_block_of_lineage_says_what_was_read_and_what_changed_since(page: str)
     assert "0.1.0+abc" in block
     dataset = page.split('id="lineage-dataset"')[1].split("</article>")[0]
     assert "2022-01 now" in dataset and "blip <code>sha256:77" in dataset
-    assert len([view for view in report_lineage.lineage_views(_lineage([])) if view.partitions]) == 2
+    assert len([view for view in report_lineage.lineage_views(lineage_of([])) if view.partitions]) == 2
 
 
 def test_without_an_address_of_the_ui_nothing_outside_is_linked_to(
     lake_tables: dict[str, pl.DataFrame],
 ) -> None:
-    html = build_report([], lake_tables, tables.empty("paper_comparison"), _lineage(lake_tables))
+    html = build_report([], lake_tables, tables.empty("paper_comparison"), lineage_of(lake_tables))
     assert all(str(a["href"]).startswith("#") for a in _Page(html).all("a"))
 
 
