@@ -14,12 +14,14 @@ that refers to them replaces the old one last. Each table carries its `Provenanc
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
 import platform
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,7 @@ class Lake:
                 file.flush()
                 os.fsync(file.fileno())
             Path(str(temporary)).replace(str(target))
+            _flush_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
         return target
@@ -142,6 +145,32 @@ class Lake:
             return []
         names = (entry.name for entry in folder.iterdir() if entry.is_file())
         return sorted(f"{relative}/{name}" for name in names if not name.startswith("."))
+
+    def list_folders(self, relative: str) -> list[str]:
+        """Return the names of the folders directly in a folder, sorted; empty if there is none."""
+        folder = self.path(relative)
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.exists() else []
+
+    @contextmanager
+    def hold(self, relative: str) -> Iterator[None]:
+        """Keep a folder to this process until the block ends; the system frees it if the process dies.
+
+        An object store knows no such lock: there, only one process may write.
+
+        Raises:
+            RuntimeError: another process holds it.
+        """
+        if not self.local:
+            yield
+            return
+        lock = Path(str(self.path(relative, ".lock")))
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RuntimeError(f"{relative} is written by another run; wait until it ends") from None
+            yield
 
     def remove(self, relative: str) -> None:
         """Remove a file; one that is not there is no error."""
@@ -282,6 +311,15 @@ class Lake:
             "aws_region": client.get("region_name", "us-east-1"),
         }
         return {key: value for key, value in known.items() if value}
+
+
+def _flush_folder(folder: UPath) -> None:
+    """See to it that a new name in a folder survives a loss of power too."""
+    handle = os.open(str(folder), os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _sweep(target: Path) -> None:

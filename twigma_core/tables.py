@@ -130,13 +130,21 @@ class TweetMedia(dy.Schema):
 
 
 class TweetCounts(dy.Schema):
-    """What the counts endpoint says exists, per day (not filtered for deleted posts)."""
+    """What X counts per day, and what explains its difference to what was collected.
+
+    counted = collected + unavailable + unexplained. X's counts are not filtered for deleted posts.
+    """
 
     month = _month()
     query = dy.String(primary_key=True, description="Query that was counted")
     day = dy.Date(primary_key=True, description="Day, UTC")
     counted = _count("Posts that X counts on that day")
-    collected = _count("Posts collected on that day")
+    collected = _count("Posts of that day that this query brought, each once")
+    duplicates = _count("Times that one of them came again on another page of this query")
+    shared = _count("Of the collected, those that another query brought before")
+    unavailable = _count("Missing within the tolerance: deleted, protected or suspended since")
+    unexplained = dy.Int64(description="Missing beyond it; negative where more was collected than counted")
+    tolerance = dy.Float64(min=0, max=1, description="Share of the counted posts that may be missing")
 
 
 # ---------------------------------------------------------------- images

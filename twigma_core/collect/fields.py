@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 _ID = re.compile(r"[0-9]{1,20}")
+_TEXTS = ("text", "note_tweet", "note_post")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Ids from November 2010 on are "snowflakes": the milliseconds since this moment stand above bit 22.
 _SNOWFLAKE_EPOCH = datetime(2010, 11, 4, 1, 42, 54, 657000, tzinfo=UTC)
@@ -78,7 +79,7 @@ def month_of(when: datetime) -> str:
 
 def is_post(value: Any) -> bool:
     """Say whether a value is a post: an object with an id and a text (users, lists, counts have none)."""
-    return isinstance(value, dict) and "id" in value and ("text" in value or "note_tweet" in value)
+    return isinstance(value, dict) and "id" in value and not value.keys().isdisjoint(_TEXTS)
 
 
 def data(body: dict[str, Any]) -> list[Any]:

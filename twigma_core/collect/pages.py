@@ -1,10 +1,11 @@
 """API pages as received, on disk before the next is asked for: nothing is lost, nothing is bought twice.
 
-A page is one file, `pages/<month>/<hash of its query>/<number>.json.zst`: two lines of JSON, compressed.
-The first says where the page comes from and which token led to it and leads on from it, the second is the
-reply itself. It appears whole or not at all, so the folder is its own checkpoint: replaying the first
-lines tells which page is next. A page that has become unreadable is a gap, and is the next to be fetched;
-its damaged file is kept beside the new one. Turning pages into tables belongs to `parse`.
+A page is one file, `pages/<month>/<hash of its query>/<number>.json.zst`: a line of JSON and the reply,
+compressed. The line says where the page comes from and which token led to it and leads on from it, and is
+followed by the reply's bytes as they came. The file appears whole or not at all, so the folder is its own
+checkpoint: replaying the first lines tells which page is next. A page that has become unreadable is a gap,
+and is the next to be fetched; its damaged file is kept beside the new one. Replies of the counts endpoint
+are kept in the same way below `counts/`. Turning pages into tables belongs to `parse`.
 """
 
 from __future__ import annotations
@@ -12,139 +13,44 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 import zstandard
 
 from twigma_core import tables
-from twigma_core.collect import fields
+from twigma_core.collect.page import Checkpoint, Page, Window, describe, gaps, month_window, stand
 from twigma_core.lake import Lake
 
 _FILE = re.compile(r"(\d{5,})\.json\.zst$")
-_MONTH = re.compile(tables.MONTH)
-# X wants end_time a little in the past, so a search that ends "now" never quite reaches now.
-_SLACK = timedelta(minutes=1)
-
-Window = tuple[datetime, datetime]
-
-
-@dataclass(frozen=True)
-class Page:
-    """One reply as received, or the place where one is broken.
-
-    Attributes:
-        query: the query, or the archive's file.
-        index: number of the page within the query.
-        body: the reply; None where it is corrupt or was not read.
-        fetched_at: when it was received, UTC.
-        month: month that it is stored under; None outside a store.
-        source: "x", "sample" or "archive".
-        path: file that holds it, relative to the lake's root or to the archive, with the line.
-        posts: number of posts that it is about.
-        size: bytes of the reply, uncompressed.
-        sha256: of the same bytes.
-        token: token that led to it; None on the first of a window.
-        next_token: token of the page after it; None on the last.
-        newest_id, oldest_id: ends of the ids on it.
-        window: start and end of the time that was searched, end excluded.
-        status: "ok" or "corrupt".
-        reason: why it is corrupt.
-        raw: the broken bytes of an archive, kept as found.
-    """
-
-    query: str
-    index: int
-    body: dict[str, Any] | None
-    fetched_at: datetime
-    month: str | None = None
-    source: str = "archive"
-    path: str = ""
-    posts: int = 0
-    size: int = 0
-    sha256: str = ""
-    token: str | None = None
-    next_token: str | None = None
-    newest_id: str | None = None
-    oldest_id: str | None = None
-    window: Window | None = None
-    status: str = "ok"
-    reason: str | None = None
-    raw: bytes | None = None
-
-    @property
-    def where(self) -> str:
-        """The place to look at when something is wrong with this page."""
-        return self.path or f"{self.query} page {self.index}"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where a query of a month stands.
-
-    Attributes:
-        query: the query.
-        index: number of the page to fetch next.
-        token: token to fetch it with; None starts a window.
-        window: start and end of the time to search.
-        done: nothing is left to fetch.
-        pages, posts: readable pages so far, and the posts on them.
-        newest_id, oldest_id: ends of the ids collected so far.
-    """
-
-    query: str
-    index: int
-    token: str | None
-    window: Window
-    done: bool
-    pages: int
-    posts: int
-    newest_id: str | None
-    oldest_id: str | None
-
-
-def month_window(month: str) -> Window:
-    """Return the start of a month and of the next one, UTC.
-
-    Raises:
-        ValueError: `month` is not such as "2021-01".
-    """
-    if not _MONTH.match(month):
-        raise ValueError(f"month {month!r} is not a month; write it as 2021-01")
-    year, number = int(month[:4]), int(month[5:])
-    start = datetime(year, number, 1, tzinfo=UTC)
-    return start, datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
-
-
-def describe(body: dict[str, Any]) -> dict[str, Any]:
-    """Return what a page's row says of its reply: posts, newest_id, oldest_id, next_token."""
-    ids = sorted(fields.post_ids(body), key=int)
-    return {
-        "posts": sum(1 for _ in fields.posts(body)),
-        "newest_id": ids[-1] if ids else None,
-        "oldest_id": ids[0] if ids else None,
-        "next_token": fields.next_token(body),
-    }
+# Compressed bytes that hold the first line of a page for certain: one block of zstandard.
+_FIRST_BLOCK = 2**17 + 2**10
+_UNREADABLE = (zstandard.ZstdError, ValueError, KeyError, TypeError, RecursionError)
+PAGES, COUNTS = "pages", "counts"
 
 
 class PageStore:
-    """The pages of one month in a lake. One process at a time may append to a month.
+    """The pages of one month in a lake. One process at a time may append to a month: see `Lake.hold`.
 
     Args:
         lake: where they are kept.
         month: such as "2021-01".
+        folder: `PAGES`, or `COUNTS` for replies of the counts endpoint.
 
     Raises:
         ValueError: `month` is not a month.
     """
 
-    def __init__(self, lake: Lake, month: str) -> None:
+    def __init__(self, lake: Lake, month: str, folder: str = PAGES) -> None:
         self.window = month_window(month)
         self.lake = lake
         self.month = month
+        self.folder = f"{folder}/{month}"
         self._chains: dict[str, dict[int, Page]] = {}
 
     # ------------------------------------------------------------ writing
@@ -154,6 +60,7 @@ class PageStore:
         query: str,
         body: dict[str, Any],
         *,
+        content: bytes | None = None,
         source: str = "x",
         index: int | None = None,
         token: str | None = None,
@@ -165,6 +72,7 @@ class PageStore:
         Args:
             query: the query, or the archive's file.
             body: the reply.
+            content: its bytes as received; by default the reply written as JSON.
             source: "x", "sample" or "archive".
             index: its number; by default the one after the last.
             token: token that it was asked for with.
@@ -175,7 +83,7 @@ class PageStore:
             ValueError: `index` is that of a page which can still be read.
             RecursionError: the reply nests too deeply to be written as JSON.
         """
-        content = json.dumps(body, separators=(",", ":")).encode()
+        content = json.dumps(body, separators=(",", ":")).encode() if content is None else content
         when = fetched_at or datetime.now(UTC)
         page = Page(query, 0, body, when, source=source, token=token, window=window, **describe(body))
         return self._store(page, content, index)
@@ -187,7 +95,7 @@ class PageStore:
     def _store(self, page: Page, content: bytes, index: int | None) -> Page:
         chain = self._chain(page.query)
         number = max(chain, default=-1) + 1 if index is None else index
-        path = f"{self._folder(page.query)}/{number:05d}.json.zst"
+        path = f"{self.folder_of(page.query)}/{number:05d}.json.zst"
         if number in chain:
             if chain[number].status == "ok":
                 raise ValueError(f"{path} is stored already; pages are append-only")
@@ -203,7 +111,14 @@ class PageStore:
 
     # ------------------------------------------------------------ reading
 
-    def checkpoint(self, query: str, until: datetime | None = None) -> Checkpoint:
+    def checkpoint(
+        self,
+        query: str,
+        until: datetime | None = None,
+        since: datetime | None = None,
+        begin: datetime | None = None,
+        token_refused: bool = False,
+    ) -> Checkpoint:
         """Return where a query stands: the page to fetch next, or that nothing is left to fetch.
 
         Args:
@@ -211,31 +126,48 @@ class PageStore:
             until: end of the time to collect, the month's end by default. What lies between the end of
                 the last complete window and this is a new window, so a month that was collected while
                 it ran is completed, not bought again.
+            since: start of the time that can be reached, the month's start by default.
+            begin: start of the time to collect, the month's start by default.
+            token_refused: the next page's token is not taken any more: go on by time, from the second of
+                the oldest post so far.
         """
-        until = min(until or self.window[1], self.window[1])
-        good = {index: page for index, page in self._chain(query).items() if page.status == "ok"}
-        index = next(number for number in range(len(good) + 1) if number not in good)
-        before = good.get(index - 1)
-        later = [good[number].window for number in sorted(good) if number > index]
-        if before and before.next_token:
-            token, window, done = before.next_token, before.window or (self.window[0], until), False
-        else:
-            start = before.window[1] if before and before.window else self.window[0]
-            end = next((window[1] for window in later if window), until)
-            token, window = None, (start, end)
-            done = before is not None and not later and end - start < _SLACK
-        ids = [int(i) for page in good.values() for i in (page.newest_id, page.oldest_id) if i]
-        return Checkpoint(
-            query=query,
-            index=index,
-            token=token,
-            window=window,
-            done=done,
-            pages=len(good),
-            posts=sum(page.posts for page in good.values()),
-            newest_id=str(max(ids)) if ids else None,
-            oldest_id=str(min(ids)) if ids else None,
+        first = max(begin or self.window[0], self.window[0])
+        bounds = (max(since or first, first), min(until or self.window[1], self.window[1]))
+        return stand(query, self._chain(query), first, bounds, token_refused)
+
+    def searched(self) -> list[str]:
+        """Return the queries that were searched for this month, in the order in which they were begun."""
+        begun: dict[str, datetime] = {}
+        for page in self._heads():
+            if page.window and page.query not in begun:
+                begun[page.query] = page.fetched_at
+        return sorted(begun, key=lambda query: (begun[query], query))
+
+    def span(self, query: str) -> Window:
+        """Return from when up to when a query was searched; the month's start, twice, where it was not."""
+        windows = [page.window for page in self._chain(query).values() if page.window]
+        nothing = self.window[0], self.window[0]
+        return min(windows, default=nothing)[0], max(windows, key=lambda one: one[1], default=nothing)[1]
+
+    def gaps(self, query: str, begin: datetime | None = None, until: datetime | None = None) -> list[Window]:
+        """Return the times between `begin` and `until` (the month's own by default) that were passed over."""
+        return gaps(self._chain(query), (begin or self.window[0], until or self.window[1]))
+
+    def is_complete(self) -> bool:
+        """Say whether every query that was begun is searched to the month's end; only first lines are read."""
+        chains: dict[str, dict[int, Page]] = defaultdict(dict)
+        for page in self._heads():
+            if page.window:
+                chains[page.query][page.index] = page
+        return all(
+            stand(query, chain, self.window[0], self.window, token_refused=False).done
+            for query, chain in chains.items()
         )
+
+    def bought(self) -> tuple[int, int]:
+        """Return how many pages came from X, and how many posts; only first lines are read."""
+        posts = [page.posts for page in self._heads() if page.source == "x"]
+        return len(posts), sum(posts)
 
     def tokens(self, page: Page) -> set[str]:
         """Return the tokens that a page and those before it in its window were asked for with."""
@@ -267,18 +199,16 @@ class PageStore:
         frame = pl.DataFrame(rows, schema=tables.empty("raw_tweets").schema)
         return tables.conform("raw_tweets", frame.sort("query", "page"))
 
-    def _folder(self, query: str) -> str:
-        return f"pages/{self.month}/{hashlib.sha256(query.encode()).hexdigest()[:16]}"
+    def folder_of(self, query: str) -> str:
+        """Return the folder of a query's pages, relative to the lake's root."""
+        return f"{self.folder}/{hashlib.sha256(query.encode()).hexdigest()[:16]}"
 
     def _folders(self) -> list[str]:
-        top = self.lake.path("pages", self.month)
-        if not top.exists():
-            return []
-        return sorted(f"pages/{self.month}/{entry.name}" for entry in top.iterdir() if entry.is_dir())
+        return [f"{self.folder}/{name}" for name in self.lake.list_folders(self.folder)]
 
     def _chain(self, query: str) -> dict[int, Page]:
         if query not in self._chains:
-            found = self._read(self._folder(query), bodies=False)
+            found = self._read(self.folder_of(query), bodies=False)
             self._chains[query] = {page.index: page for page in found}
         return self._chains[query]
 
@@ -294,6 +224,14 @@ class PageStore:
         return next(
             (page.query for page in loaded if page.query), f"unknown query {folder.rpartition('/')[2]}"
         )
+
+    def _heads(self) -> Iterator[Page]:
+        """Yield the pages of the month by their first lines alone, unverified, without those that have none."""
+        for file in (file for folder in self._folders() for file in self.lake.list_files(folder)):
+            if _FILE.search(file):
+                block = self.lake.read_bytes(file, 0, _FIRST_BLOCK)
+                with suppress(*_UNREADABLE):
+                    yield _page(_split(block)[0], file, self.month)
 
 
 def _header(page: Page) -> bytes:
@@ -317,26 +255,38 @@ def _header(page: Page) -> bytes:
     ).encode()
 
 
+def _split(stored: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the record in a page's first line and what follows it, of a file or of its beginning."""
+    header, _, content = zstandard.ZstdDecompressor().decompressobj().decompress(stored).partition(b"\n")
+    return json.loads(header), content
+
+
+def _page(record: dict[str, Any], file: str, month: str, body: dict[str, Any] | None = None) -> Page:
+    fetched_at = datetime.fromisoformat(record["fetched_at"])
+    ends = [datetime.fromisoformat(end) for end in record["window"] or ()]
+    window = (ends[0], ends[1]) if ends else None
+    record = record | {"fetched_at": fetched_at, "window": window}
+    return Page(index=_index(file), body=body, month=month, path=file, **record)
+
+
+def _index(file: str) -> int:
+    match = _FILE.search(file)
+    return int(match.group(1)) if match else 0
+
+
 def _load(lake: Lake, file: str, month: str, with_body: bool) -> Page:
     """Return a stored page; one that cannot be read is corrupt and has no query."""
-    match = _FILE.search(file)
-    index = int(match.group(1)) if match else 0
     stored = lake.read_bytes(file)
     try:
-        header, _, content = zstandard.ZstdDecompressor().decompressobj().decompress(stored).partition(b"\n")
-        record = json.loads(header)
+        record, content = _split(stored)
         if hashlib.sha256(content).hexdigest() != record["sha256"]:
             raise ValueError("the reply does not match its sha256: truncated or altered")
-        record["fetched_at"] = datetime.fromisoformat(record["fetched_at"])
-        if record["window"]:
-            start, end = record["window"]
-            record["window"] = (datetime.fromisoformat(start), datetime.fromisoformat(end))
         body = json.loads(content) if with_body and record["status"] == "ok" else None
-        return Page(index=index, body=body, month=month, path=file, **record)
-    except (zstandard.ZstdError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return _page(record, file, month, body)
+    except _UNREADABLE as error:
         return Page(
             query="",
-            index=index,
+            index=_index(file),
             body=None,
             fetched_at=datetime.fromtimestamp(lake.path(file).stat().st_mtime, UTC),
             month=month,

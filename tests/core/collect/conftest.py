@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,12 @@ from twigma_core.collect.x_api import XClient
 TOKEN = "AAAAcanary%2BtokenZZZZ"
 
 
+def snowflake(when: datetime) -> str:
+    """Return a post id that X would have given out at that time."""
+    milliseconds = int(when.timestamp() * 1000) - 1_288_834_974_657
+    return str(milliseconds << 22)
+
+
 class FakeX:
     """Posts to serve, faults to serve first, and the requests that came."""
 
@@ -25,9 +32,9 @@ class FakeX:
         start = datetime.fromisoformat(f"{month}-01T00:00:00+00:00")
         self.posts = [
             {
-                "id": str(1_550_000_000_000_000_000 + n),
+                "id": snowflake(start + timedelta(hours=n)),
                 "text": f"picture {n}",
-                "created_at": (start + timedelta(hours=n)).isoformat(),
+                "created_at": f"{start + timedelta(hours=n):%Y-%m-%dT%H:%M:%S}.000Z",
                 "edit_history_tweet_ids": [],
                 "entities": {"hashtags": [{"tag": "AIart"}]},
             }
@@ -37,6 +44,9 @@ class FakeX:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.authorizations: set[str] = set()
         self.empty_page_at: int | None = None
+        self.dead_tokens: set[str] = set()
+        self.headers: dict[str, str] = {}
+        self.times: list[float] = []
         self.repeat_token = False
         self.url = ""
 
@@ -47,7 +57,12 @@ class FakeX:
     @property
     def searches(self) -> list[str | None]:
         """The page tokens that searches came with, in order."""
-        return [params.get("next_token") for path, params in self.requests if path.endswith("search/all")]
+        return [params.get("next_token") for path, params in self.requests if "/search/" in path]
+
+    @property
+    def counts(self) -> int:
+        """How many requests for counts came."""
+        return sum("/counts/" in path for path, _ in self.requests)
 
     def answer(self, path: str, params: dict[str, str]) -> dict[str, Any]:
         if path.endswith("/tweets"):
@@ -59,7 +74,7 @@ class FakeX:
         inside = [
             post for post in self.posts if start <= datetime.fromisoformat(str(post["created_at"])) < end
         ]
-        if path.endswith("counts/all"):
+        if "/counts/" in path:
             days: dict[datetime, int] = {}
             for post in inside:
                 day = datetime.fromisoformat(str(post["created_at"])).replace(hour=0)
@@ -91,17 +106,23 @@ def fake_x() -> Iterator[FakeX]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one packet, else each reply waits 40 ms for an acknowledgement
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             params = {key: values[0] for key, values in parse_qs(parts.query).items()}
             world.requests.append((parts.path, params))
+            world.times.append(time.monotonic())
             world.authorizations.add(self.headers.get("Authorization", ""))
             if world.faults:
                 status, headers, content = world.faults.popleft()
+            elif params.get("next_token") in world.dead_tokens:
+                told = "The `next_token` query parameter value is not a valid token"
+                status, headers = 400, {}
+                content = json.dumps({"errors": [{"message": told}], "title": "Invalid Request"}).encode()
             else:
                 answer = json.dumps(world.answer(parts.path, params)).encode()
-                status, headers, content = 200, dict[str, str](), answer
+                status, headers, content = 200, dict(world.headers), answer
             if status == 0:  # hang up without an answer
                 self.close_connection = True
                 return
@@ -109,9 +130,11 @@ def fake_x() -> Iterator[FakeX]:
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
+            if "Content-Length" not in headers:
+                self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+            self.close_connection = "Content-Length" in headers
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

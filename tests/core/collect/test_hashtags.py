@@ -1,15 +1,14 @@
-"""The reviewed list, its candidates, and the comparison of counts with posts."""
+"""The reviewed list, and the candidates for it."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 import polars as pl
 import pytest
 
 from twigma_core import tables
 from twigma_core.collect import hashtags
-from twigma_core.collect.completeness import compare, explain
 
 
 def posts(*rows: tuple[str, int, list[str]]) -> pl.DataFrame:
@@ -71,43 +70,3 @@ def test_candidates_are_ranked_by_posts_and_growth():
     first = hashtags.candidates(many, ["aiart"])["first_posts"].item()
     assert len(first) == 20 and set(first[:2]) == {"0", "28"}
     assert hashtags.candidates(tables.empty("tweets"), ["aiart"]).is_empty()
-
-
-def counts(query: str, *numbers: int) -> pl.DataFrame:
-    days = [date(2022, 1, 1 + n) for n in range(len(numbers))]
-    return pl.DataFrame({"query": [query] * len(numbers), "day": days, "counted": list(numbers)})
-
-
-def test_a_complete_month_passes_and_a_missing_page_is_found_on_its_day():
-    rows = [(f"{day}-{n}", day, ["aiart"]) for day in range(3) for n in range(200)]
-    full = compare(counts("(#aiart) x", 203, 201, 200), posts(*rows))
-    assert full.columns == tables.empty("tweet_counts").columns
-    assert full["collected"].to_list() == [200, 200, 200]
-    passed, words = explain(full, 0.02)
-    assert passed and "600 of 604" in words
-
-    gap = compare(counts("(#aiart) x", 203, 201, 200), posts(*[row for row in rows if row[0] > "1-150"]))
-    passed, words = explain(gap, 0.02)
-    assert not passed and "2022-01-01: 203 of 203 missing" in words and "2022-01-03" not in words
-
-
-def test_a_small_shortfall_on_every_day_shows_in_the_total():
-    rows = [(f"{day}-{n}", day, ["aiart"]) for day in range(25) for n in range(19)]
-    passed, words = explain(compare(counts("q", *[20] * 25), posts(*rows)), 0.005)
-    assert not passed and "in all 25 of 500 missing" in words and words.count("\n") == 1
-
-
-def test_with_several_queries_a_post_counts_where_its_hashtags_do():
-    tweets = posts(("1", 0, ["aiart"]), ("2", 0, ["dalle", "aiart"]), ("3", 1, ["dalle"]))
-    both = pl.concat([counts("(#aiart) has:images", 2), counts("(#dalle OR #dalle2) has:images", 1)])
-    frame = compare(both, tweets)
-    assert frame.select("query", "counted", "collected").rows() == [
-        ("(#aiart) has:images", 2, 2),
-        ("(#dalle OR #dalle2) has:images", 1, 1),
-        ("(#dalle OR #dalle2) has:images", 0, 1),
-    ]
-
-
-def test_without_counts_there_is_nothing_to_compare():
-    frame = compare(counts("q"), posts(("1", 0, ["aiart"])))
-    assert frame.is_empty() and explain(frame)[0]
