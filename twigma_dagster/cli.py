@@ -1,4 +1,4 @@
-"""The command line: `twigma demo`, `build`, `ui`, `lineage`, `sql`, `settings`."""
+"""The command line: `twigma demo`, `build`, `estimate`, `ui`, `lineage`, `sql`, `settings`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -66,9 +66,7 @@ def build(
 
     known = MONTHS.get_partition_keys()
     if first:
-        wanted = [key for key in known if first <= key <= (last or first)]
-        if first not in known or (last or first) not in known:
-            raise SettingsError(f"{first} to {last or first}: months run from {known[0]} to {known[-1]}")
+        wanted = _range(first, last, known)
     elif settings.source == "archive":
         from twigma_core.collect.archives import inventory, months
 
@@ -90,6 +88,36 @@ def build(
     _, complete, show = _build(wanted)
     show()
     raise typer.Exit(0 if complete else 1)
+
+
+def _range(first: str, last: str | None, known: Sequence[str]) -> list[str]:
+    if first not in known or (last or first) not in known:
+        raise SettingsError(f"{first} to {last or first}: months run from {known[0]} to {known[-1]}")
+    return [key for key in known if first <= key <= (last or first)]
+
+
+@app.command()
+def estimate(
+    first: Annotated[str, typer.Argument(help="First month, such as 2021-01")],
+    last: Annotated[str | None, typer.Argument(help="Last month; default is the first")] = None,
+) -> None:
+    """Say what collecting a range of months from X will cost, per month and in all, before it is spent.
+
+    Asks X's counts endpoint, one paid request a month and query; what it says is kept, and a collection
+    does not ask again. The sample and archives cost nothing.
+    """
+    settings = prepare()
+    from twigma_dagster.estimating import show_estimates
+    from twigma_dagster.partitions import MONTHS
+    from twigma_dagster.resources import posts_of
+
+    months = _range(first, last, MONTHS.get_partition_keys())
+    if settings.source == "archive":
+        console.print(
+            "An archive costs nothing: its pages are there already. `twigma build` lists what it holds."
+        )
+        return
+    show_estimates(posts_of(settings), Lake(settings.lake_root), months, console)
 
 
 def _build(months: list[str]) -> tuple[Lake, bool, Callable[[], None]]:

@@ -44,8 +44,10 @@ def table(
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Make an asset of a function that returns the tables `names`.
 
-    The function returns a frame or `ArrayTable` (a dict of them for several names), or a pair of that
-    and metadata to show. A parameter named as an asset is an input; its annotation says in what form.
+    The function returns a frame or `ArrayTable` (a dict of them for several names), a pair of that and
+    metadata to show, or both and an exception: then what there is is stored, and the step fails with it,
+    so that nothing is built on a table that is not whole unless someone chooses to. A parameter named as
+    an asset is an input; its annotation says in what form.
 
     Args:
         names: tables of `twigma_core.tables` that the function returns.
@@ -140,13 +142,16 @@ def _body(
         if "context" in signature.parameters:
             arguments["context"] = context
         result = function(**arguments)
-        value, shown = result if isinstance(result, tuple) else (result, {})
+        value, shown, *unfinished = result if isinstance(result, tuple) else (result, {})
         values: dict[str, Frame] = value if isinstance(value, dict) else {names[0]: value}
         for name in names:
             made = provenance_of(context, lake, name, inputs, reads)
             yield _materialize(name, values[name], made, shown)
         if afterwards:  # Dagster has stored what was yielded before it comes back here
             afterwards(lake, context.partition_key if context.has_partition_key else None)
+        for error in unfinished:
+            if error:
+                raise error
 
     parameters = [p for p in signature.parameters.values() if p.name != "context"]
     first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)

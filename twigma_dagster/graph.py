@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNode
 
+from twigma_core.collect import hashtags
+from twigma_core.collect.pages import PageStore
 from twigma_core.figures import FIGURES
 from twigma_core.figures.files import read_provenance
-from twigma_core.lake import Lake
+from twigma_core.lake import Lake, data_version
 from twigma_core.provenance import Provenance
 from twigma_core.tables import SCHEMAS
 from twigma_dagster.declare import EARLIER_MONTHS
@@ -26,6 +28,18 @@ FROZEN = ("cluster_model", "codebook", "projection_model")
 
 GATHERERS = ("report", "catalog", "paper_comparison")
 """Assets that show what is there, and say what is not, rather than wait for all of it."""
+
+
+def _list_is_as_reviewed(lake: Lake, _: str | None) -> bool:
+    return data_version("hashtags", hashtags.reviewed()) == lake.provenance("hashtags").data_version
+
+
+def _month_is_collected(lake: Lake, month: str | None) -> bool:
+    return PageStore(lake, str(month)).is_complete()
+
+
+OUTSIDE = {"hashtags": _list_is_as_reviewed, "raw_tweets": _month_is_collected}
+"""Assets that come from outside the lake, with what says that nothing is to be had there that is not here."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,8 @@ def is_current(lake: Lake, name: str, partition: str | None) -> bool:
     made = record(lake, name, partition)
     if made is None or name in FROZEN:
         return made is not None
+    if name in OUTSIDE and not OUTSIDE[name](lake, partition):
+        return False
     read: dict[str, set[str | None]] = {}
     for up in made.upstream:
         source = record(lake, up.asset, up.partition)

@@ -9,17 +9,22 @@ from __future__ import annotations
 import atexit
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 import polars as pl
+from pydantic import create_model
 
 from twigma_core.lake import Lake
 from twigma_dagster.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
+    from twigma_core.collect.budget import Budget
+    from twigma_core.collect.search import Collected
+    from twigma_core.collect.x_api import XClient
     from twigma_core.images.download import FetchPolicy
     from twigma_core.models.blip import Captioner
     from twigma_core.models.clip import ClipEncoder
@@ -36,10 +41,9 @@ class LakeResource(dg.ConfigurableResource):
         return Lake(self.root)
 
 
-X_PAGE = 500
-"""Posts a page: the most that X gives."""
 SAMPLE_PAGE = 100
-"""Smaller, so that the sample's months take several pages."""
+"""Posts a page of the sample: few, so that its months take several pages."""
+Preset = TypeVar("Preset", bound=dg.ConfigurableResource)
 _FOR_THIS_PROCESS = ExitStack()
 atexit.register(_FOR_THIS_PROCESS.close)
 
@@ -53,43 +57,59 @@ def sample_address() -> str:
 
 
 class Posts(dg.ConfigurableResource):
-    """Where posts come from: the sample world's server, X's API, or an archive."""
+    """Where posts come from: the sample world's server, X's API, or an archive; and what they may cost."""
 
     source: str
     x_api: str = ""
+    x_search: str = "all"
     archive: str = ""
+    price_post: float = 0.005
+    price_count: float = 0.010
+    budget: float | None = None
+    count_tolerance: float = 0.02
 
-    def collect(
-        self, lake: Lake, month: str, hashtags: list[str], log: Callable[[str], None]
-    ) -> pl.DataFrame:
-        """Bring in the pages of a month; return table `raw_tweets`. What is already here is not asked for."""
+    def collect(self, lake: Lake, month: str, hashtags: list[str], say: Callable[[str], object]) -> Collected:
+        """Bring in the pages of a month. What is already here is not asked for."""
+        from twigma_core.collect.search import Collected, collect_month
+
         if self.source == "archive":
             from twigma_core.collect.archives import import_month
 
-            return import_month(lake, self._archive(), month)
+            return Collected(import_month(lake, self._archive(), month))
+        return collect_month(self.client(say), lake, month, hashtags, self.spending(lake), say)
+
+    def count(
+        self, lake: Lake, month: str, tweets: pl.DataFrame, say: Callable[[str], object]
+    ) -> pl.DataFrame:
+        """Return table `tweet_counts` of a month; empty for an archive, which has no counts."""
+        from twigma_core.collect.completeness import compare, received
         from twigma_core.collect.pages import PageStore
-        from twigma_core.collect.x_api import build_queries, search_month
+        from twigma_core.collect.search import COUNTS_SCHEMA, count_collected
 
-        store = PageStore(lake, month)
-        search_month(
-            self._client(), store, month, build_queries(hashtags), on_page=lambda page: log(page.where)
-        )
-        return store.table()
-
-    def count(self, month: str, hashtags: list[str]) -> pl.DataFrame:
-        """Return (query, day, counted) for a month; empty for an archive, which has no counts."""
         if self.source == "archive":
-            return pl.DataFrame(schema={"query": pl.String, "day": pl.Date, "counted": pl.Int64})
-        from twigma_core.collect.x_api import build_queries, count_month
+            counts = pl.DataFrame(schema=COUNTS_SCHEMA)
+        else:
+            counts = count_collected(self.client(say), lake, month, self.spending(lake))
+        return compare(counts, received(PageStore(lake, month).pages()), tweets, self.count_tolerance)
 
-        return count_month(self._client(), build_queries(hashtags), month)
+    def spending(self, lake: Lake) -> Budget:
+        """Return the budget, with what all months of the lake have cost so far; only X costs anything."""
+        from twigma_core.collect.budget import Budget, Prices, spent_in_all
 
-    def _client(self):  # type: ignore[no-untyped-def]
-        from twigma_core.collect.x_api import XClient
+        if self.source != "x":
+            return Budget(Prices(0.0, 0.0))
+        return Budget(Prices(self.price_post, self.price_count), self.budget, spent_in_all(lake))
 
+    def client(self, say: Callable[[str], object]) -> XClient:
+        """Return a client of X's API, or of the sample's server; `say` is told of waits."""
+        from twigma_core.collect.x_api import TIERS, XClient
+
+        tier = TIERS[self.x_search]
         if self.source == "sample":
-            return XClient("sample", base_url=self.x_api or sample_address(), pace_s=0)
-        return XClient(load_settings().token(), base_url=self.x_api or None)
+            small = replace(tier, page_size=SAMPLE_PAGE)
+            address = self.x_api or sample_address()
+            return XClient("sample", address, tier=small, source="sample", say=say, pace_s=0)
+        return XClient(load_settings().token(), self.x_api or None, tier=tier, say=say)
 
     def _archive(self) -> Path:
         path = Path(self.archive)
@@ -217,13 +237,41 @@ def sample_references(home: str) -> Path:
     return folder
 
 
+def _preset(kind: type[Preset], **values: object) -> Preset:
+    """Return a resource whose fields have these values by default.
+
+    Dagster drops all values that an instance was made with as soon as a run's configuration names one of
+    its fields, so the Launchpad could not change the budget of a run without losing the rest.
+    """
+    fields: dict[str, Any] = {
+        name: (kind.model_fields[name].annotation, value) for name, value in values.items()
+    }
+    return create_model(kind.__name__, __base__=kind, __module__=kind.__module__, **fields)()
+
+
+def posts_of(settings: Settings) -> Posts:
+    """Return where posts come from, by these settings."""
+    return _preset(
+        Posts,
+        source=settings.source,
+        x_api=settings.x_api,
+        x_search=settings.x_search,
+        archive=settings.archive,
+        price_post=settings.price_post,
+        price_count=settings.price_count,
+        budget=settings.budget,
+        count_tolerance=settings.count_tolerance,
+    )
+
+
 def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource]:
     """Return the resources for these settings, by the name that assets ask for."""
     return {
-        "lake": LakeResource(root=settings.lake_root),
-        "posts": Posts(source=settings.source, x_api=settings.x_api, archive=settings.archive),
-        "pictures": Pictures(source=settings.source, media_base=settings.media_base),
-        "study": Study(
+        "lake": _preset(LakeResource, root=settings.lake_root),
+        "posts": posts_of(settings),
+        "pictures": _preset(Pictures, source=settings.source, media_base=settings.media_base),
+        "study": _preset(
+            Study,
             clusters=settings.clusters,
             seed=settings.seed,
             synthetic=settings.sample,
@@ -232,15 +280,17 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource]:
             release_version=settings.release_version,
             ui=f"http://127.0.0.1:{settings.port}",
         ),
-        "volunteers": Volunteers(source=settings.source),
-        "models": Models(
+        "volunteers": _preset(Volunteers, source=settings.source),
+        "models": _preset(
+            Models,
             clip=settings.clip,
             clip_weights=settings.clip_weights,
             blip=settings.blip,
             nsfw=settings.nsfw,
             device=settings.device,
         ),
-        "references": References(
+        "references": _preset(
+            References,
             folder=settings.references,
             texts=settings.texts,
             limit=settings.reference_limit,

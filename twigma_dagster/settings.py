@@ -36,6 +36,22 @@ class Settings(BaseSettings):
         None, validation_alias="X_BEARER_TOKEN", description="Token of X's API, for source=x"
     )
     archive: str = Field("", description="Archive of posts for source=archive: a file or folder of API pages")
+    x_search: Literal["all", "recent"] = Field(
+        "all", description="X's search: the full archive, or the last seven days, which any token may ask"
+    )
+    price_post: float = Field(
+        0.005, ge=0, description="Dollars that X charges for a post with all that comes along with it"
+    )
+    price_count: float = Field(0.010, ge=0, description="Dollars that X charges for a request for counts")
+    budget: float | None = Field(
+        100.0,
+        ge=0,
+        description="Most dollars that posts and counts from X may cost in all, over all months of the lake; "
+        "a collection stops before it might cost more. `none` is no cap",
+    )
+    count_tolerance: float = Field(
+        0.02, ge=0, le=1, description="Share of the posts that X counts which may be gone by now"
+    )
     x_api: str = Field("", description="Address to use instead of X's API (a test server); empty is X")
     media_base: str = Field(
         "", description="Address to fetch pictures from instead of pbs.twimg.com; empty is X"
@@ -67,6 +83,11 @@ class Settings(BaseSettings):
     )
     release_version: str = Field("1.0.0", pattern=r"^\d+\.\d+\.\d+$", description="Version of the release")
     port: int = Field(3000, ge=1, le=65535, description="Port of the UI on loopback")
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _may_be_none(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
 
     @field_validator("first_month")
     @classmethod

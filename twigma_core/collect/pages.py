@@ -35,7 +35,7 @@ PAGES, COUNTS = "pages", "counts"
 
 
 class PageStore:
-    """The pages of one month in a lake. One process at a time may append to a month: see `Lake.hold`.
+    """The pages of one month in a lake. One process at a time may append: see `Lake.hold`.
 
     Args:
         lake: where they are kept.
@@ -154,7 +154,7 @@ class PageStore:
         return gaps(self._chain(query), (begin or self.window[0], until or self.window[1]))
 
     def is_complete(self) -> bool:
-        """Say whether every query that was begun is searched to the month's end; only first lines are read."""
+        """Say whether every query that was begun is searched to the month's end, by first lines alone."""
         chains: dict[str, dict[int, Page]] = defaultdict(dict)
         for page in self._heads():
             if page.window:
@@ -226,7 +226,7 @@ class PageStore:
         )
 
     def _heads(self) -> Iterator[Page]:
-        """Yield the pages of the month by their first lines alone, unverified, without those that have none."""
+        """Yield the pages of the month by their first lines alone, unverified; skip what has none."""
         for file in (file for folder in self._folders() for file in self.lake.list_files(folder)):
             if _FILE.search(file):
                 block = self.lake.read_bytes(file, 0, _FIRST_BLOCK)

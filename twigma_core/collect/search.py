@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -18,7 +18,7 @@ from twigma_core.collect import fields
 from twigma_core.collect.budget import Budget, Estimate, Spend, dollars
 from twigma_core.collect.pacing import WINDOW_S, Say, duration
 from twigma_core.collect.page import Checkpoint, Page, Window, month_window
-from twigma_core.collect.pages import COUNTS, PageStore
+from twigma_core.collect.pages import COUNTS, PAGES, PageStore
 from twigma_core.collect.queries import Search, plan
 from twigma_core.collect.x_api import REQUESTS_A_WINDOW, Stopped, TokenRefused, XApiError, XClient
 from twigma_core.lake import Lake
@@ -29,6 +29,10 @@ _BEHIND_NOW = timedelta(seconds=30)
 # Recent search refuses a start_time that has grown too old while it was paged: begin so much later.
 _MARGIN = timedelta(minutes=30)
 _FOR_EVER = timedelta(days=100 * 365)
+
+
+class OutOfReach(XApiError):
+    """Recent search reaches nothing of a month of which nothing is there."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,13 @@ def collect_month(
         ValueError: the month has not begun, or the list of hashtags has changed under an open search.
         XApiError: X refused, did not answer within the bounds, or does not reach the month. `Stopped` is
             raised only where no page is there at all: else it is returned, with what there is.
-        RuntimeError: another process collects the month.
+        RuntimeError: another process collects.
     """
     store, counts = PageStore(lake, month), PageStore(lake, month, COUNTS)
     before = budget.spend
     stopped: Stopped | None = None
     estimate, resumed_at = None, None
-    with lake.hold(store.folder):
+    with lake.hold(PAGES):  # one token has one pace and one budget, whatever the months
         until = end_of(month, now)
         searches = plan(store, tags, client.tier.query_length)
         try:
@@ -183,7 +187,7 @@ def _stand(
     """Return where a search stands, within what the client's search reaches.
 
     Raises:
-        XApiError: it reaches nothing of the month, of which nothing is there.
+        OutOfReach: it reaches nothing of the month, of which nothing is there.
     """
     end = min(until, search.until or until)
     horizon = (now or datetime.now(UTC)) - (client.tier.reach or _FOR_EVER)
@@ -192,7 +196,7 @@ def _stand(
     if at.token and (at.token == refused or at.window[0] < horizon):
         at = store.checkpoint(search.query, end, since, search.begin, token_refused=True)
     if at.done and not at.pages and since > store.window[0]:
-        raise XApiError(
+        raise OutOfReach(
             f"{store.month}: recent search reaches back to {since:%Y-%m-%d %H:%M} UTC only; set "
             "TWIGMA_X_SEARCH=all, with a token that has full-archive access, or import an archive"
         )
@@ -236,6 +240,17 @@ def count_month(
             if page.next_token in counts.tokens(page):
                 raise XApiError(f"{counts.month}: X gave the same counts token twice; run again later")
     return counted(counts, [search.query for search in searches])
+
+
+def count_collected(client: XClient, lake: Lake, month: str, budget: Budget) -> pl.DataFrame:
+    """Return what X counts for each query of a month, within the time that it was searched.
+
+    Raises:
+        Stopped, XApiError: as `count_month`.
+    """
+    store = PageStore(lake, month)
+    searches = [Search(query, *store.span(query)) for query in store.searched()]
+    return count_month(client, PageStore(lake, month, COUNTS), searches, budget)
 
 
 def counted(counts: PageStore, queries: Sequence[str]) -> pl.DataFrame:
@@ -302,6 +317,30 @@ def estimate_month(
         for query, posts in here.items()
     )
     return Estimate(store.month, sum(by_query.values()), sum(here.values()), pages, complete=False)
+
+
+def estimate_months(
+    client: XClient,
+    lake: Lake,
+    months: Sequence[str],
+    tags: Sequence[str],
+    budget: Budget,
+    now: datetime | None = None,
+) -> Iterator[Estimate]:
+    """Yield what each month would cost, without buying a post; a collection need not count again.
+
+    A month that cannot be collected says why in its note.
+
+    Raises:
+        Stopped, XApiError: as `count_month`.
+    """
+    for month in months:
+        store, counts = PageStore(lake, month), PageStore(lake, month, COUNTS)
+        try:
+            searches = plan(store, tags, client.tier.query_length)
+            yield estimate_month(client, store, counts, searches, budget, end_of(month, now), now)
+        except (ValueError, OutOfReach) as error:
+            yield Estimate(month, 0, 0, 0, complete=True, note=str(error))
 
 
 def in_words(estimate: Estimate, budget: Budget, client: XClient) -> str:

@@ -42,6 +42,8 @@ FIELDS: dict[str, list[str]] = {
     "user_fields": ["created_at", "public_metrics", "protected", "verified", "withheld"],
 }
 LOOKUP_SIZE = 100
+PACE_S = 1.05
+"""Least seconds between two requests: X allows one a second on full-archive search."""
 REQUESTS_A_WINDOW = 300
 """Requests that X allows in 15 minutes to search and to counts, each."""
 LOOKUPS_A_WINDOW = 3500
@@ -159,7 +161,7 @@ class XClient:
         source: str = "x",
         say: Say = log.info,
         timeout_s: float = 30.0,
-        pace_s: float = 1.05,
+        pace_s: float = PACE_S,
         max_wait_s: float = 3600.0,
         backoff_s: float = 2.0,
     ) -> None:

@@ -10,7 +10,10 @@ import polars as pl
 
 from twigma_core.collect import completeness, parse
 from twigma_core.collect import hashtags as hashtag_list
+from twigma_core.collect.budget import spent
 from twigma_core.collect.pages import PageStore
+from twigma_core.collect.search import Collected
+from twigma_core.lake import Lake
 from twigma_dagster.declare import Metadata, table
 from twigma_dagster.resources import LakeResource, Posts
 
@@ -27,14 +30,43 @@ def hashtags() -> pl.DataFrame:
 @table("raw_tweets", group=GROUP, pool=ONE_CLIENT, kinds=("json",))
 def raw_tweets(
     context: dg.AssetExecutionContext, lake: LakeResource, posts: Posts, hashtags: pl.DataFrame
-) -> tuple[pl.DataFrame, Metadata]:
-    """Every page is on disk before the next is asked for; a run that is repeated resumes at the next page."""
+) -> tuple[pl.DataFrame, Metadata, Exception | None]:
+    """Says first what it will cost. Every page is on disk before the next is asked for; a run goes on there.
+
+    Where the budget or X's cap ends it early, the pages so far are the table and the step fails: nothing
+    is built on part of a month unless someone materializes `tweets` on purpose.
+    """
     month = context.partition_key
-    pages = posts.collect(lake.open(), month, hashtags["hashtag"].to_list(), context.log.info)
-    corrupt = pages.filter(pl.col("status") != "ok")
+    found = posts.collect(lake.open(), month, hashtags["hashtag"].to_list(), context.log.info)
+    corrupt = found.pages.filter(pl.col("status") != "ok")
     for row in corrupt.iter_rows(named=True):
         context.log.warning(f"raw_tweets/{month}: corrupt page {row['query']} {row['page']}: {row['reason']}")
-    return pages, {"posts on pages": int(pages["posts"].sum()), "corrupt pages": corrupt.height}
+    for gap in found.gaps:
+        context.log.warning(f"raw_tweets/{month}: recent search did not reach {gap}")
+    return found.pages, _facts(found, lake.open(), month, posts), found.stopped
+
+
+def _facts(found: Collected, lake: Lake, month: str, posts: Posts) -> Metadata:
+    """Return what a person wants to see of a collection: what there is, what it cost, what is missing."""
+    spending = posts.spending(lake)
+    facts: dict[str, object] = {
+        "pages": found.pages.height,
+        "posts": int(found.pages["posts"].sum()),
+        "corrupt pages": found.pages.filter(pl.col("status") != "ok").height,
+        "pages bought by this run": found.bought.pages,
+        "posts bought by this run": found.bought.posts,
+        "dollars this month": round(spent(lake, month).dollars(spending.prices), 3),
+        "dollars in all": round(spending.spend.dollars(spending.prices), 3),
+    }
+    if found.estimate and not found.estimate.complete:
+        facts["posts that X counts"] = found.estimate.counted
+    if found.resumed_at is not None:
+        facts["resumed at page"] = found.resumed_at
+    if found.gaps:
+        facts["not reached by recent search"] = "; ".join(found.gaps)
+    if found.stopped:
+        facts["stopped"] = str(found.stopped)
+    return facts
 
 
 @table("tweets", "tweet_media", group=GROUP)
@@ -54,12 +86,13 @@ def tweets(
 
 @table("tweet_counts", group=GROUP, pool=ONE_CLIENT)
 def tweet_counts(
-    context: dg.AssetExecutionContext, posts: Posts, hashtags: pl.DataFrame, tweets: pl.DataFrame
+    context: dg.AssetExecutionContext, lake: LakeResource, posts: Posts, tweets: pl.DataFrame
 ) -> tuple[pl.DataFrame, Metadata]:
     """Asked of the counts endpoint and set beside what was collected; an archive has no counts."""
-    counted = posts.count(context.partition_key, hashtags["hashtag"].to_list())
-    compared = completeness.compare(counted, tweets)
-    return compared, {"in words": completeness.explain(compared)[1]}
+    compared = posts.count(lake.open(), context.partition_key, tweets, context.log.info)
+    return compared, {
+        "in words": dg.MetadataValue.md(completeness.explain(compared)[1].replace("\n", "\n\n"))
+    }
 
 
 @table("hashtag_candidates", group=GROUP)
