@@ -70,7 +70,9 @@ class HashtagCandidates(dy.Schema):
 
     hashtag = dy.String(primary_key=True, description="Candidate, lower case, without #")
     posts = _count("Collected posts that carry it")
+    authors = _count("Authors of these posts")
     share = dy.Float64(min=0, max=1, description="Share of all collected posts that carry it")
+    score = dy.Float64(min=0, description="Rank: posts times the growth of their share, later over earlier")
     growth = dy.Float64(nullable=True, description="Posts in the last month divided by posts in the first")
     first_posts = dy.List(dy.String(), description="Ids of its first 20 posts, for review")
 

@@ -15,6 +15,8 @@ import polars as pl
 from twigma_core import tables
 
 REVIEWED = Path(__file__).with_name("hashtags.csv")
+FIRST_POSTS = 20
+"""Posts of a candidate that a reviewer looks at (paper, Section 3)."""
 _COLUMNS = ("hashtag", "source", "reviewed", "note")
 
 
@@ -73,20 +75,29 @@ def candidates(
 ) -> pl.DataFrame:
     """Rank the hashtags that occur in collected posts and are not reviewed yet (paper, Section 3).
 
+    The score is the number of posts times the growth of their share: between the earlier and the later half
+    of the months, with one post added to each, so that a hashtag that is new has a finite growth. With one
+    month alone it is the number of posts.
+
     Args:
         tweets: table `tweets`, of one month or many.
         reviewed: hashtags that need no review any more.
         min_posts: leave out those on fewer posts.
 
     Returns:
-        Table `hashtag_candidates`, most posts first, then strongest growth, then by name. `growth` is
-        posts in the last month of `tweets` over posts in its first; null where the first month has none
-        or there is only one month. `first_posts` are the 20 earliest.
+        Table `hashtag_candidates`, highest score first, then by name. `growth` is posts in the last month
+        of `tweets` over posts in its first; null where the first month has none or there is only one
+        month. `first_posts` are the 20 earliest.
     """
-    frame = tweets.lazy().select("tweet_id", "month", "created_at", "hashtags").collect()
+    frame = tweets.lazy().select("tweet_id", "author_id", "month", "created_at", "hashtags").collect()
     total, months = frame.height, frame["month"].unique().sort().to_list() or [""]
     in_first = (pl.col("month") == months[0]).sum()
     in_last = (pl.col("month") == months[-1]).sum()
+    earlier = pl.col("month").is_in(months[: len(months) // 2])
+    before = frame.select(earlier.sum()).item() + 1
+    since = total + 2 - before
+    rise = ((~earlier).sum() + 1) / since / ((earlier.sum() + 1) / before)
+    alone = len(months) == 1
     ranked = (
         frame.lazy()
         .with_columns(pl.col("hashtags").list.unique())
@@ -98,11 +109,13 @@ def candidates(
         .group_by("hashtag", maintain_order=True)
         .agg(
             posts=pl.len().cast(pl.Int64),
+            authors=pl.col("author_id").n_unique().cast(pl.Int64),
             share=pl.len() / max(total, 1),
-            growth=pl.when((in_first == 0) | (len(months) == 1)).then(None).otherwise(in_last / in_first),
-            first_posts=pl.col("tweet_id").head(20),
+            growth=pl.when((in_first == 0) | alone).then(None).otherwise(in_last / in_first),
+            score=pl.len() * (pl.lit(1.0) if alone else rise),
+            first_posts=pl.col("tweet_id").head(FIRST_POSTS),
         )
         .filter(pl.col("posts") >= min_posts)
-        .sort(["posts", "growth", "hashtag"], descending=[True, True, False], nulls_last=True)
+        .sort(["score", "hashtag"], descending=[True, False])
     )
     return tables.conform("hashtag_candidates", ranked.collect())

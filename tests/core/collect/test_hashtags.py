@@ -16,7 +16,10 @@ def posts(*rows: tuple[str, int, list[str]]) -> pl.DataFrame:
     made = []
     for tweet_id, day, tags in rows:
         when = datetime.fromordinal(datetime(2022, 1, 1).toordinal() + day).replace(tzinfo=UTC)
-        made.append({"tweet_id": tweet_id, "month": f"{when:%Y-%m}", "created_at": when, "hashtags": tags})
+        month, author = f"{when:%Y-%m}", str(int(tweet_id) % 2)
+        made.append(
+            {"tweet_id": tweet_id, "author_id": author, "month": month, "created_at": when, "hashtags": tags}
+        )
     return pl.DataFrame(made, schema_overrides={"hashtags": pl.List(pl.String)})
 
 
@@ -62,11 +65,14 @@ def test_candidates_are_ranked_by_posts_and_growth():
         ("4", 41, ["aiart", "rising"]),
     )
     frame = hashtags.candidates(tweets.lazy(), ["aiart"])
-    assert frame["hashtag"].to_list() == ["rising", "falling", "new"]
-    assert frame["posts"].to_list() == [3, 2, 1] and frame["share"].to_list() == [0.75, 0.5, 0.25]
-    assert frame["growth"].to_list() == [2.0, 0.0, None]
+    assert frame["hashtag"].to_list() == ["rising", "new", "falling"]
+    assert frame["posts"].to_list() == [3, 1, 2] and frame["share"].to_list() == [0.75, 0.25, 0.5]
+    assert frame["score"].to_list() == pytest.approx([3 * 3 / 2, 1 * 2 / 1, 2 * 1 / 3])
+    assert frame["growth"].to_list() == [2.0, None, 0.0]
+    assert frame["authors"].to_list() == [2, 1, 2]
     assert frame["first_posts"].to_list()[0] == ["1", "3", "4"]
     many = posts(*[(str(n), n % 28, ["aiart", "x"]) for n in range(50)])
-    first = hashtags.candidates(many, ["aiart"])["first_posts"].item()
-    assert len(first) == 20 and set(first[:2]) == {"0", "28"}
+    alone = hashtags.candidates(many, ["aiart"])
+    first = alone["first_posts"].item()
+    assert len(first) == 20 and set(first[:2]) == {"0", "28"} and alone["score"].item() == 50
     assert hashtags.candidates(tables.empty("tweets"), ["aiart"]).is_empty()
