@@ -111,11 +111,11 @@ class Lake:
         """Return the path of a file below the root."""
         return self.root.joinpath(*parts)
 
-    def write_bytes(self, relative: str, data: bytes) -> UPath:
+    def write_bytes(self, relative: str, data: bytes | bytearray) -> UPath:
         """Write a file so that it appears whole or not at all; replaces one of the same name."""
         target = self.path(relative)
         if not self.local:  # an object store's put is atomic
-            target.write_bytes(data)
+            target.write_bytes(bytes(data))
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(Path(str(target)))

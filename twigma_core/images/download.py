@@ -17,11 +17,11 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import polars as pl
 
 from twigma_core import tables
+from twigma_core.images.addresses import names_another, same_picture
 from twigma_core.images.fetch import Fetcher, FetchPolicy, Outcome
 from twigma_core.images.shards import MAX_BYTES, Place, ShardWriter, prune
 from twigma_core.lake import Lake
@@ -34,6 +34,8 @@ PERMANENT = ("unavailable", "refused", "undecodable")
 _NOT_ASKED = "not asked for yet: only other pictures were"
 _JOURNAL = "journal.parquet"
 _SMALLEST = 4096  # what a held picture counts for at least, so that a queue of tiny ones is bounded too
+_UNDER_WAY = 4
+"""Pictures under way for each connection: one that waits to be tried again does not idle a connection."""
 
 Progress = Callable[[int, int], None]
 
@@ -74,11 +76,7 @@ def download(
         shards that it does not name, and the journal.
     """
     policy = policy or FetchPolicy()
-    wanted = (
-        media.select("image_id", "url")
-        .sort("image_id", "url", nulls_last=True)
-        .unique("image_id", keep="first", maintain_order=True)
-    )
+    wanted = _wanted(media)
     known = _known_rows(wanted, ledger, lake, month)
     rows = {
         image_id: known[image_id]
@@ -104,6 +102,18 @@ def tidy(lake: Lake, month: str, ledger: pl.DataFrame) -> list[str]:
     """
     lake.remove(f"{shard_folder(month)}/{_JOURNAL}")
     return prune(lake, shard_folder(month), set(ledger["shard"]))
+
+
+def _wanted(media: pl.DataFrame) -> pl.DataFrame:
+    """Return (image_id, url), one row a picture: of several addresses one that names the picture's own id."""
+    asked = media.select("image_id", "url").unique()
+    lies = [names_another(image_id, url) is not None for image_id, url in asked.iter_rows()]
+    return (
+        asked.with_columns(lies=pl.Series(lies, dtype=pl.Boolean))
+        .sort("image_id", "lies", "url", nulls_last=True)
+        .unique("image_id", keep="first", maintain_order=True)
+        .select("image_id", "url")
+    )
 
 
 def _ledger(rows: dict[str, dict[str, Any]]) -> pl.DataFrame:
@@ -148,16 +158,7 @@ def _stands(row: dict[str, Any], url: str | None, only: Collection[str] | None) 
     if only is not None:
         return row["image_id"] not in only
     # A refusal that cost no request is judged anew: the address or the policy may have changed.
-    return row["status"] in PERMANENT and row["attempts"] > 0 and _same_picture(row["url"], url)
-
-
-def _same_picture(asked: str | None, url: str | None) -> bool:
-    """Say whether two addresses name one picture, whatever their size and format parameters."""
-
-    def name(address: str | None) -> str:
-        return urlsplit(address or "").path.rsplit(".", 1)[0]
-
-    return name(asked) == name(url)
+    return row["status"] in PERMANENT and row["attempts"] > 0 and same_picture(row["url"], url)
 
 
 def _read_journal(lake: Lake, month: str) -> pl.DataFrame | None:
@@ -212,9 +213,9 @@ class _Packer:
             self.rows[image_id] = self._row(image_id, outcome)
             return
         name = f"{image_id}.{'jpg' if outcome.info.format == 'JPEG' else outcome.info.format.lower()}"
-        places = self._writer.add(name, outcome.data)
+        places = self._writer.add(name, outcome.take_body())
         self._place(places)
-        self._open[name] = (image_id, Outcome(**{**outcome.__dict__, "data": b""}))
+        self._open[name] = (image_id, outcome)
 
     def close(self) -> None:
         self._place(self._writer.close())
@@ -238,18 +239,23 @@ async def _fetch_in_order(
 ) -> None:
     """Fetch side by side, hand over in order; bodies that wait for their turn are bounded in bytes."""
     queue: asyncio.Queue[tuple[str, asyncio.Task[Outcome]]] = asyncio.Queue()
-    slots = asyncio.Semaphore(policy.connections)
+    under_way = asyncio.Semaphore(policy.connections * _UNDER_WAY)
     held = 0
     room = asyncio.Event()
     room.set()
 
-    async def one(fetcher: Fetcher, url: str | None) -> Outcome:
+    async def one(fetcher: Fetcher, image_id: str, url: str | None) -> Outcome:
         nonlocal held
         try:
-            outcome = await fetcher.fetch(url)
+            other = names_another(image_id, url)
+            if other:
+                reason = f"the file name is that of media id {other}: not this picture's address"
+                outcome = Outcome("refused", reason, url)
+            else:
+                outcome = await fetcher.fetch(url)
         finally:
-            slots.release()
-        held += len(outcome.data) + _SMALLEST
+            under_way.release()
+        held += outcome.in_memory + _SMALLEST
         if held >= policy.held_bytes:
             room.clear()
         return outcome
@@ -259,8 +265,8 @@ async def _fetch_in_order(
         # is always under way, so the packer always moves on and makes room.
         for image_id, url in todo:
             await room.wait()
-            await slots.acquire()
-            queue.put_nowait((image_id, asyncio.create_task(one(fetcher, url))))
+            await under_way.acquire()
+            queue.put_nowait((image_id, asyncio.create_task(one(fetcher, image_id, url))))
 
     async with Fetcher(policy) as fetcher:
         starter = asyncio.create_task(start_all(fetcher))
@@ -268,7 +274,7 @@ async def _fetch_in_order(
             for done in range(len(todo)):
                 image_id, task = await queue.get()
                 outcome = await task
-                held -= len(outcome.data) + _SMALLEST
+                held -= outcome.in_memory + _SMALLEST
                 if held < policy.held_bytes:
                     room.set()
                 packer.add(image_id, outcome)

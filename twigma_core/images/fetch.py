@@ -1,34 +1,41 @@
-"""One picture over the network: addresses that may be asked, connections, retries, classes of outcome.
+"""One picture over the network: connections, retries, classes of outcome.
 
-What belongs here: everything up to a body in memory. What does not: which pictures are wanted, in which
-order they are packed and what the ledger says (`download`).
+What belongs here: everything up to a body and what is known of it. What does not: which addresses may be
+asked (`addresses`), which pictures are wanted, in which order they are packed, the ledger (`download`).
 
-An address comes from a post, so it is hostile: only https to hosts on a list, no redirects, and the
-machine that answers must have a public address, checked on the very connection that is used.
+Every answer is hostile too: no redirects, a cap on bytes whatever the headers say, a deadline for each
+request, and bodies above `SPOOL` wait on disk, in files without a name, so that memory stays bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
-import ssl
+import logging
+import os
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from tempfile import SpooledTemporaryFile
 from types import TracebackType
-from typing import Any
-from urllib.parse import urlencode, urlsplit
+from typing import IO, Any
+from urllib.parse import urlsplit
 
-import httpcore
-import httpx
+import aiohttp
 import tenacity
+from yarl import URL
 
+from twigma_core.images.addresses import PublicResolver, RefusedAddress, check_address, size_ladder
 from twigma_core.images.decode import BadPicture, PictureInfo, describe_picture
+
+log = logging.getLogger(__name__)
 
 GONE = frozenset({401, 403, 404, 410, 451})
 """HTTP statuses that another try would not change."""
+SPOOL = 2**20
+"""Bytes of a body kept in memory; a larger one waits in a temporary file that has no name."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +50,14 @@ class FetchPolicy:
         sizes: X's names for sizes, tried in this order until one is accepted.
         max_bytes: largest body accepted; streaming stops there whatever Content-Length says.
         attempts: requests for one address while errors are passing ones.
-        connections: pictures in flight at once.
-        per_host: of these, on one host.
+        connections: requests under way at once.
+        per_host: of these, to one host.
         connect_s: seconds to connect.
         read_s: seconds between two pieces of a body.
         deadline_s: seconds for one request in all, so that a slow drip ends.
         backoff_s: first wait after a passing error; it doubles, with jitter.
         longest_wait_s: longest wait, also where the server asks for more by Retry-After.
+        give_up_after: pictures in a row that fail for passing reasons until no more are asked for.
         held_bytes: bodies held in memory at once before new requests wait.
         user_agent: what we call ourselves.
     """
@@ -66,7 +74,8 @@ class FetchPolicy:
     deadline_s: float = 120.0
     backoff_s: float = 0.5
     longest_wait_s: float = 60.0
-    held_bytes: int = 128 * 2**20
+    give_up_after: int = 200
+    held_bytes: int = 64 * 2**20
     user_agent: str = "twigma/0.1 (research; +https://arxiv.org/abs/2306.08310)"
 
 
@@ -81,7 +90,7 @@ class Outcome:
         http_status: last HTTP status, if an answer came.
         attempts: requests made.
         info: hashes and size, if ok.
-        data: the file, if ok.
+        body: the file, if ok.
     """
 
     status: str
@@ -90,11 +99,20 @@ class Outcome:
     http_status: int | None = None
     attempts: int = 0
     info: PictureInfo | None = None
-    data: bytes = b""
+    body: IO[bytes] | None = None
 
+    @property
+    def in_memory(self) -> int:
+        """Bytes of memory that the body takes at most."""
+        return min(self.info.bytes, SPOOL) if self.info else 0
 
-class RefusedAddress(ValueError):
-    """An address that the policy does not let us ask."""
+    def take_body(self) -> bytes:
+        """Return the file and let go of it."""
+        if self.body is None:
+            return b""
+        with self.body as body:
+            body.seek(0)
+            return body.read()
 
 
 class _Passing(Exception):
@@ -113,52 +131,6 @@ class _Final(Exception):
         self.status, self.reason, self.http_status = status, reason, http_status
 
 
-def check_address(url: str | None, policy: FetchPolicy) -> str:
-    """Return `url` if the policy lets us ask it.
-
-    Raises:
-        RefusedAddress: no address, malformed, not https, another host or port, or with a login in it.
-    """
-    if not url:
-        raise RefusedAddress("no address")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise RefusedAddress(f"malformed address: {error}") from error
-    if any(ord(c) <= 32 or ord(c) == 127 for c in url) or "\\" in url:
-        raise RefusedAddress("malformed address: control characters, spaces or backslashes in it")
-    if parts.scheme != "https":
-        raise RefusedAddress(f"address is not https but {parts.scheme or 'without a scheme'}")
-    if parts.username or parts.password:
-        raise RefusedAddress("address carries a login")
-    if parts.hostname not in policy.hosts:
-        raise RefusedAddress(f"host {parts.hostname!r} is not one of {', '.join(policy.hosts)}")
-    if port not in (None, 443):
-        raise RefusedAddress(f"port {port} is not 443")
-    return url
-
-
-def size_ladder(url: str, sizes: Iterable[str]) -> list[str]:
-    """Return the addresses of one picture in the order to try: X's sizes, or the address as it is.
-
-    X serves `https://pbs.twimg.com/media/<name>.<ext>` in other sizes as
-    `https://pbs.twimg.com/media/<name>?format=<ext>&name=<size>`.
-    """
-    parts = urlsplit(url)
-    path = PurePosixPath(parts.path)
-    sizes = list(sizes)
-    if (
-        not sizes
-        or parts.hostname != "pbs.twimg.com"
-        or path.parent.as_posix() != "/media"
-        or not path.suffix
-    ):
-        return [url]
-    base = f"https://{parts.netloc}{path.with_suffix('')}"
-    return [f"{base}?{urlencode({'format': path.suffix[1:], 'name': size})}" for size in sizes]
-
-
 class Fetcher:
     """Fetches pictures over kept connections; an async context manager.
 
@@ -168,15 +140,12 @@ class Fetcher:
 
     def __init__(self, policy: FetchPolicy) -> None:
         self._policy = policy
+        self._slots = asyncio.Semaphore(policy.connections)
         self._hosts: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(policy.per_host))
-        # One small client a connection: httpcore's pool looks through all its connections at each
-        # request, so a shared pool of 32 spends more time on itself than on the pictures. Last in, first
-        # out keeps the fewest connections, and those warm.
-        context = httpx.create_ssl_context(trust_env=False)
-        self._clients = [_client(policy, context) for _ in range(policy.connections)]
-        self._free: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
-        for client in self._clients:
-            self._free.put_nowait(client)
+        self._not_before: dict[str, float] = defaultdict(float)
+        self._failed_in_a_row = 0
+        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+        self._session = _session(policy)
 
     async def __aenter__(self) -> Fetcher:
         return self
@@ -184,29 +153,33 @@ class Fetcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for client in self._clients:
-            await client.aclose()
+        await self._session.close()
+        self._decoders.shutdown(wait=True, cancel_futures=True)
 
     async def fetch(self, url: str | None) -> Outcome:
         """Fetch one picture by its size ladder; the outcome says what became of it. Never raises."""
         try:
-            checked = check_address(url, self._policy)
+            checked = check_address(url, self._policy.hosts)
         except RefusedAddress as error:
             return Outcome("refused", str(error), url)
         outcome = Outcome("failed", "no size to ask for", checked)
         attempts = 0
-        async with self._hosts[urlsplit(checked).hostname or ""]:
-            for rung in size_ladder(checked, self._policy.sizes):
-                outcome = await self._fetch_rung(rung, attempts)
-                attempts = outcome.attempts
-                # A smaller size helps where this one is missing, too large or damaged; a server that is
-                # down or a picture that was taken away is the same at every size.
-                if outcome.status in ("ok", "failed") or outcome.http_status in GONE - {404}:
-                    break
+        for rung in size_ladder(checked, self._policy.sizes):
+            if self._failed_in_a_row >= self._policy.give_up_after:
+                reason = f"not asked for: {self._failed_in_a_row} pictures in a row had failed"
+                return Outcome("failed", f"{reason}; a later run tries again", checked)
+            outcome = await self._fetch_rung(rung, attempts)
+            attempts = outcome.attempts
+            # A smaller size helps where this one is missing, too large or damaged; a server that is
+            # down, a redirect or a picture that was taken away is the same at every size.
+            if outcome.status == "ok" or outcome.http_status not in (200, 404):
+                break
+        self._failed_in_a_row = self._failed_in_a_row + 1 if outcome.status == "failed" else 0
         return outcome
 
     async def _fetch_rung(self, url: str, attempts: int) -> Outcome:
         policy = self._policy
+        body = None
         try:
             async for attempt in tenacity.AsyncRetrying(
                 retry=tenacity.retry_if_exception_type(_Passing),
@@ -217,8 +190,10 @@ class Fetcher:
                 with attempt:
                     attempts += 1
                     status, body = await self._get(url)
+            if body is None:
+                raise AssertionError("a request that raised nothing has a body")
             loop = asyncio.get_running_loop()
-            info = await loop.run_in_executor(None, describe_picture, body)
+            info = await loop.run_in_executor(self._decoders, _describe, body)
             return Outcome("ok", None, url, status, attempts, info, body)
         except _Final as error:
             return Outcome(error.status, error.reason, url, error.http_status, attempts)
@@ -238,25 +213,34 @@ class Fetcher:
         )
         return backoff(state)
 
-    async def _get(self, url: str) -> tuple[int, bytes]:
+    async def _get(self, url: str) -> tuple[int, IO[bytes]]:
         """Return (HTTP status, body) of one request, or raise `_Passing` or `_Final`."""
-        client = await self._free.get()
+        host = urlsplit(url).hostname or ""
         try:
-            async with asyncio.timeout(self._policy.deadline_s):
-                async with client.stream("GET", self._rewritten(url)) as response:
-                    self._judge(response)
-                    return response.status_code, await self._read(response)
-        except (RefusedAddress, httpx.InvalidURL) as error:
+            async with (
+                self._turn(host),
+                asyncio.timeout(self._policy.deadline_s),
+                self._session.get(self._rewritten(url), allow_redirects=False) as response,
+            ):
+                self._judge(response, host)
+                return response.status, await self._read(response)
+        except RefusedAddress as error:
             raise _Final("refused", str(error)) from error
         except TimeoutError as error:
             raise _Passing(f"not finished within {self._policy.deadline_s:g} s") from error
-        except httpx.HTTPError as error:
-            raise _Passing(f"{type(error).__name__}: {error}".rstrip(": ")) from error
-        finally:
-            self._free.put_nowait(client)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _Passing(_in_words(error)) from error
 
-    def _judge(self, response: httpx.Response) -> None:
-        code = response.status_code
+    @asynccontextmanager
+    async def _turn(self, host: str) -> AsyncIterator[None]:
+        """Wait for a free connection, and for as long as the host has asked all of us to wait."""
+        async with self._hosts[host], self._slots:
+            while (left := self._not_before[host] - time.monotonic()) > 0:
+                await asyncio.sleep(left)
+            yield
+
+    def _judge(self, response: aiohttp.ClientResponse, host: str) -> None:
+        code = response.status
         if code == 200:
             return
         if code in GONE:
@@ -264,108 +248,78 @@ class Fetcher:
         if 300 <= code < 400:
             raise _Final("refused", f"HTTP {code}: redirects are not followed", code)
         if code in (408, 425, 429) or code >= 500:
-            raise _Passing(f"HTTP {code}", code, _retry_after(response))
+            asked = _retry_after(response)
+            if asked:
+                wait = min(asked, self._policy.longest_wait_s)
+                log.info("%s asks to wait %g s (HTTP %d)", host, wait, code)
+                self._not_before[host] = max(self._not_before[host], time.monotonic() + wait)
+            raise _Passing(f"HTTP {code}", code, asked)
         raise _Final("unavailable", f"HTTP {code}", code)
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse) -> IO[bytes]:
         cap = self._policy.max_bytes
-        declared = response.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > cap:
-            raise _Final("refused", f"larger than {cap:,} bytes", response.status_code)
-        body = bytearray()
-        # Raw: a Content-Encoding that we did not ask for could be a bomb of its own.
-        async for piece in response.aiter_raw():
-            body += piece
-            if len(body) > cap:
-                raise _Final("refused", f"larger than {cap:,} bytes", response.status_code)
-        return bytes(body)
+        if (response.content_length or 0) > cap:
+            raise _Final("refused", f"larger than {cap:,} bytes", response.status)
+        body = SpooledTemporaryFile(SPOOL)  # noqa: SIM115 - whoever takes the body closes it
+        try:
+            async for piece in response.content.iter_any():
+                body.write(piece)
+                if body.tell() > cap:
+                    raise _Final("refused", f"larger than {cap:,} bytes", response.status)
+        except BaseException:
+            body.close()
+            raise
+        return body
 
-    def _rewritten(self, url: str) -> str:
+    def _rewritten(self, url: str) -> URL:
         parts = urlsplit(url)
         base = self._policy.rewrite.get(parts.hostname or "")
-        if base is None:
-            return url
-        return f"{base.rstrip('/')}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+        if base is not None:
+            url = f"{base.rstrip('/')}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+        return URL(url, encoded=True)
 
 
-def _retry_after(response: httpx.Response) -> float | None:
-    value = response.headers.get("retry-after", "")
-    return float(value) if value.isdigit() else None
+def _describe(body: IO[bytes]) -> PictureInfo:
+    body.seek(0)
+    return describe_picture(body.read())
 
 
-def _client(policy: FetchPolicy, context: ssl.SSLContext) -> httpx.AsyncClient:
-    # The environment's proxies are not used: the check of the resolved address would see the proxy's.
-    return httpx.AsyncClient(
-        transport=_CheckedTransport(policy, context),
-        timeout=httpx.Timeout(policy.read_s, connect=policy.connect_s),
-        headers={"User-Agent": policy.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"},
-        follow_redirects=False,
-        trust_env=False,
+def _in_words(error: Exception) -> str:
+    """Return the cause of a failed request.
+
+    In words of our own: aiohttp's messages hold whole answers, and the address with any login in it.
+    """
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"{error.host} does not resolve"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect to {error.host}: {error.strerror or type(error.os_error).__name__}"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the body broke off, or is not as the headers say"
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError):
+        return "the server closed the connection"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "the answer is not HTTP"
+    return type(error).__name__
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() and value.isascii() else None
+
+
+def _session(policy: FetchPolicy) -> aiohttp.ClientSession:
+    bases = [urlsplit(base) for base in policy.rewrite.values()]
+    named = {(base.hostname or "", base.port or {"https": 443}.get(base.scheme, 80)) for base in bases}
+    connector = aiohttp.TCPConnector(
+        limit=policy.connections, resolver=PublicResolver(named), use_dns_cache=False
     )
-
-
-class _CheckedTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport over a connection pool whose every new connection is checked."""
-
-    def __init__(self, policy: FetchPolicy, context: ssl.SSLContext) -> None:
-        super().__init__(verify=context, trust_env=False)
-        bases = [urlsplit(base) for base in policy.rewrite.values()]
-        named = {(base.hostname, base.port or {"https": 443}.get(base.scheme, 80)) for base in bases}
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=2,
-            max_keepalive_connections=2,
-            keepalive_expiry=30.0,
-            network_backend=_CheckedBackend(named),
-        )
-
-
-class _CheckedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to public addresses only, and to those named.
-
-    The name is resolved here, checked, and the connection goes to the address that was checked: a name
-    that resolves differently the next moment gains nothing. TLS still verifies the name.
-    """
-
-    def __init__(self, named: set[tuple[str | None, int]]) -> None:
-        self._named = named
-        self._backend = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        target = host if (host, port) in self._named else await public_address(host, port)
-        return await self._backend.connect_tcp(target, port, timeout, local_address, socket_options)
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        raise RefusedAddress("unix sockets are not asked for pictures")
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-async def public_address(host: str, port: int) -> str:
-    """Return an address of `host`, all of which must be public.
-
-    Raises:
-        RefusedAddress: one of them is private, loopback, link-local, multicast or reserved.
-        httpcore.ConnectError: the name does not resolve.
-    """
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise httpcore.ConnectError(f"{host} does not resolve: {error}") from error
-    addresses = [str(info[4][0]) for info in found]
-    for text in addresses:
-        address = ipaddress.ip_address(text.split("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        if not mapped.is_global or mapped.is_multicast:
-            raise RefusedAddress(f"{host} resolves to {text}, which is not a public address")
-    return addresses[0]
+    options: dict[str, Any] = {
+        "timeout": aiohttp.ClientTimeout(sock_connect=policy.connect_s, sock_read=policy.read_s),
+        # A Content-Encoding that we did not ask for could be a bomb of its own: bodies are taken raw.
+        "headers": {"User-Agent": policy.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"},
+        "auto_decompress": False,
+        "cookie_jar": aiohttp.DummyCookieJar(),
+        # The environment's proxies are not used: the check of the resolved address would see the proxy's.
+        "trust_env": False,
+    }
+    return aiohttp.ClientSession(connector=connector, **options)

@@ -76,7 +76,8 @@ class ShardWriter:
         """Write the shard that is open and return its places; nothing is written if it is empty."""
         if not self._pending:
             return []
-        content = bytes(self._buffer) + bytes(2 * tarfile.BLOCKSIZE)
+        content = self._buffer
+        content += bytes(2 * tarfile.BLOCKSIZE)
         content += bytes(-len(content) % tarfile.RECORDSIZE)
         shard = f"{self._prefix}/{hashlib.sha256(content).hexdigest()[:24]}.tar"
         self._lake.write_bytes(shard, content)

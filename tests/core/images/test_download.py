@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpcore
 import polars as pl
 import pytest
 
-from twigma_core.images import fetch
+from twigma_core.images.addresses import check_address, size_ladder
 from twigma_core.images.decode import describe_picture
 from twigma_core.images.download import download, shard_folder, tidy
-from twigma_core.images.fetch import FetchPolicy, RefusedAddress, check_address, public_address, size_ladder
+from twigma_core.images.fetch import FetchPolicy
 from twigma_core.images.shards import iter_pictures
 from twigma_core.lake import Lake
 
@@ -283,7 +282,7 @@ def test_addresses_off_the_list_are_refused_without_a_request(
     assert set(ledger["status"]) == {"refused"}
     assert ledger["reason"].null_count() == 0 and ledger["attempts"].sum() == 0
     assert not site.asked
-    assert check_address(address("a"), policy) == address("a")
+    assert check_address(address("a"), policy.hosts) == address("a")
 
 
 @pytest.mark.parametrize(
@@ -311,24 +310,29 @@ def test_a_listed_name_that_resolves_to_a_private_address_is_refused(
     assert row["status"] == "refused" and "not a public address" in row["reason"]
 
 
-def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter(["93.184.216.34", "127.0.0.1"])  # a name that changes after the check
-    asked: list[str] = []
+def test_the_connection_goes_to_the_address_that_was_checked(
+    site: Any, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that says a public address when it is checked and a private one the next moment."""
+    answers = iter(["93.184.216.34", "127.0.0.1"])
+    connected: list[str] = []
 
     async def resolve(self: Any, host: str, port: int, **_: Any) -> list[Any]:
         return [(2, 1, 6, "", (next(answers), port))]
 
-    async def connect(self: Any, host: str, *_: Any, **__: Any) -> Any:
-        asked.append(host)
-        raise httpcore.ConnectError("no network here")
+    async def connect(self: Any, sock: Any, address: tuple[str, int]) -> None:
+        connected.append(address[0])
+        raise OSError("no network here")
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", resolve)
-    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect)
-    with pytest.raises(httpcore.ConnectError):
-        asyncio.run(fetch._CheckedBackend(set()).connect_tcp("pbs.twimg.com", 443))
-    assert asked == ["93.184.216.34"]
-    with pytest.raises(RefusedAddress):
-        asyncio.run(public_address("pbs.twimg.com", 443))
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
+    policy = FetchPolicy(attempts=2, backoff_s=0)
+    row = row_of(download(media_of("a"), None, lake, MONTH, policy=policy), "a")
+    assert connected == ["93.184.216.34"]
+    assert (row["status"], row["attempts"]) == ("refused", 2)
+    assert "127.0.0.1, which is not a public address" in row["reason"]
+    with pytest.raises(StopIteration):
+        next(answers)
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_as_an_undisturbed_one(
@@ -395,7 +399,7 @@ def test_bodies_that_wait_for_their_turn_are_bounded(
     policy = FetchPolicy(rewrite=site.rewrite(), connections=4, held_bytes=100_000)
     ledger = download(media_of(*names), None, lake, MONTH, policy=policy)
     assert set(ledger["status"]) == {"ok"} and ledger.height == 200
-    assert seen[0] <= 100_000 // 4096 + 4
+    assert seen[0] <= 100_000 // 4096 + 4 * policy.connections
 
 
 def test_size_ladder_knows_only_x_media() -> None:
