@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.object_store import ObjectStoreServer, serve
 from twigma_core.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +32,32 @@ def shared_data() -> Path:
 def lake(tmp_path: Path) -> Lake:
     """An empty lake in a folder of its own."""
     return Lake(tmp_path / "lake")
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStoreServer]:
+    """A real S3 server on loopback."""
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStoreServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket, as s3:// address, with an environment in which it can be reached."""
+    from fsspec import filesystem
+
+    for name, value in object_store.environment.items():
+        monkeypatch.setenv(name, value)
+    name = f"test-{uuid.uuid4().hex}"
+    filesystem("s3", use_listings_cache=False).mkdir(name)
+    object_store.asked.clear()
+    return f"s3://{name}"
+
+
+@pytest.fixture
+def s3_lake(bucket: str) -> Lake:
+    """An empty lake below a prefix of a bucket."""
+    return Lake(f"{bucket}/some/lake")
 
 
 @pytest.fixture(scope="session")

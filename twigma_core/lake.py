@@ -7,24 +7,19 @@ Layout, below the root::
     tables/<asset>/<partition>.<array>.<hash>.npy   arrays beside a table, mapped straight into memory
     pages/  shards/  figures/  releases/  inbox/    files that assets write or people drop
 
-A write replaces a whole partition or nothing: the bytes go to a temporary file in the same folder, then
-take the final name in one step. Arrays are written first, under a name that holds their hash; the table
-that refers to them replaces the old one last. Each table carries its `Provenance` in its Parquet metadata.
+A write replaces a whole partition or nothing (`twigma_core.storage` says how). Arrays are written first,
+under a name that holds their hash; the table that refers to them replaces the old one last. Each table
+carries its `Provenance` in its Parquet metadata.
 """
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
-import os
-import platform
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -33,10 +28,11 @@ from upath import UPath
 
 from twigma_core import tables
 from twigma_core.provenance import Provenance
+from twigma_core.storage import Range, open_storage
 
 WHOLE = "all"
-_HOST = platform.node().replace(".", "-") or "host"
 _KEY = "twigma"
+_FOOTER = 2**16  # bytes read for a table's metadata: more than almost any footer takes
 
 
 class MissingPartition(LookupError):
@@ -93,17 +89,17 @@ class Stored:
 
 
 class Lake:
-    """Tables, arrays and files below one root.
+    """Tables, arrays and files below one root, which is in a folder or in an object store.
 
     Args:
-        root: a folder, or an address such as "s3://bucket/prefix".
-        storage_options: passed to fsspec for a remote root (key, secret, endpoint_url).
+        root: a folder, or an address such as "s3://bucket/prefix" (`twigma_core.storage` says how that is
+            reached).
     """
 
-    def __init__(self, root: str | Path, **storage_options: Any) -> None:
-        self.root = UPath(root, **storage_options)
-        self.local = self.root.protocol in ("", "file")
-        self._options = storage_options
+    def __init__(self, root: str | Path) -> None:
+        self._files = open_storage(root)
+        self.root = self._files.root
+        self.local = self._files.local
 
     # ------------------------------------------------------------ files
 
@@ -113,46 +109,34 @@ class Lake:
 
     def write_bytes(self, relative: str, data: bytes | bytearray) -> UPath:
         """Write a file so that it appears whole or not at all; replaces one of the same name."""
-        target = self.path(relative)
-        if not self.local:  # an object store's put is atomic
-            target.write_bytes(bytes(data))
-            return target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(Path(str(target)))
-        temporary = target.with_name(f".{target.name}.{_HOST}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
-        try:
-            with open(str(temporary), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(str(temporary)).replace(str(target))
-            _flush_folder(target.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return target
+        self._files.write(relative, data)
+        return self.path(relative)
 
     def read_bytes(self, relative: str, offset: int = 0, length: int | None = None) -> bytes:
-        """Return `length` bytes of a file from `offset` on: one ranged read on an object store."""
-        target = self.path(relative)
-        with target.open("rb") as file:
-            file.seek(offset)
-            return file.read() if length is None else file.read(length)
+        """Return `length` bytes of a file from `offset` on, fewer where it ends: one ranged read.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        return self._files.read(relative, offset, length)
+
+    def read_ranges(self, ranges: Sequence[Range]) -> Iterator[bytes]:
+        """Yield the bytes of each (file, offset, length): a ranged read each, several at once from afar."""
+        return self._files.read_ranges(ranges)
 
     def list_files(self, relative: str) -> list[str]:
         """Return the files directly in a folder, sorted, relative to the root; empty if there is none."""
-        folder = self.path(relative)
-        if not folder.exists():
-            return []
-        names = (entry.name for entry in folder.iterdir() if entry.is_file())
-        return sorted(f"{relative}/{name}" for name in names if not name.startswith("."))
+        return [f"{relative}/{name}" for name in self._files.names(relative)]
+
+    def exists(self, relative: str) -> bool:
+        """Say whether there is such a file."""
+        return self._files.exists(relative)
 
     def list_folders(self, relative: str) -> list[str]:
         """Return the names of the folders directly in a folder, sorted; empty if there is none."""
-        folder = self.path(relative)
-        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.exists() else []
+        return self._files.folders(relative)
 
-    @contextmanager
-    def hold(self, relative: str) -> Iterator[None]:
+    def hold(self, relative: str) -> AbstractContextManager[None]:
         """Keep a folder to this process until the block ends; the system frees it if the process dies.
 
         An object store knows no such lock: there, only one process may write.
@@ -160,27 +144,21 @@ class Lake:
         Raises:
             RuntimeError: another process holds it.
         """
-        if not self.local:
-            yield
-            return
-        lock = Path(str(self.path(relative, ".lock")))
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RuntimeError(f"{relative} is written by another run; wait until it ends") from None
-            yield
+        return self._files.hold(relative)
 
     def remove(self, relative: str) -> None:
         """Remove a file; one that is not there is no error."""
-        self.path(relative).unlink(missing_ok=True)
+        self._files.remove(relative)
+
+    def sweep(self, relative: str) -> None:
+        """Remove what killed writers left half written in a folder."""
+        self._files.sweep(relative)
 
     # ------------------------------------------------------------ tables
 
     def table_path(self, name: str, partition: str | None = None) -> UPath:
         """Return the file of a table's partition; None is the whole-dataset table."""
-        return self.path("tables", name, f"{partition or WHOLE}.parquet")
+        return self.path(_table(name, partition))
 
     def partitions(self, name: str) -> list[str]:
         """Return the partitions of a table that exist, sorted."""
@@ -189,7 +167,7 @@ class Lake:
 
     def has(self, name: str, partition: str | None = None) -> bool:
         """Say whether a table's partition exists."""
-        return self.table_path(name, partition).exists()
+        return self.exists(_table(name, partition))
 
     def write(
         self,
@@ -218,7 +196,7 @@ class Lake:
             size += buffer.tell()
         buffer = io.BytesIO()
         frame.write_parquet(buffer, metadata={_KEY: record.to_json(), "arrays": json.dumps(files)})
-        path = self.write_bytes(f"tables/{name}/{partition or WHOLE}.parquet", buffer.getvalue())
+        path = self.write_bytes(_table(name, partition), buffer.getvalue())
         self._remove_old_arrays(name, partition, keep=set(files.values()))
         return Stored(str(path), frame.height, size + buffer.tell(), record)
 
@@ -241,7 +219,7 @@ class Lake:
             files = [self.table_path(name, key) for key in wanted]
         if not files:
             return tables.empty(name).lazy()
-        return pl.scan_parquet([str(file) for file in files], storage_options=self._polars_options())
+        return pl.scan_parquet([str(file) for file in files])
 
     def read(self, name: str, partition: str | None = None) -> pl.DataFrame:
         """Return one partition of a table.
@@ -250,7 +228,7 @@ class Lake:
             MissingPartition: it has not been materialized; the message names it.
         """
         self._require(name, partition)
-        return pl.read_parquet(io.BytesIO(self.table_path(name, partition).read_bytes()))
+        return pl.read_parquet(io.BytesIO(self.read_bytes(_table(name, partition))))
 
     def read_arrays(self, name: str, partition: str | None = None) -> ArrayTable:
         """Return one partition of a table with its arrays, mapped into memory where the lake is local.
@@ -258,9 +236,29 @@ class Lake:
         Raises:
             MissingPartition: it has not been materialized.
         """
-        frame = self.read(name, partition)
+        self._require(name, partition)
+        try:
+            return self._read_arrays(name, partition)
+        except FileNotFoundError:  # replaced meanwhile: the arrays that the old table names are gone
+            return self._read_arrays(name, partition)
+
+    def _read_arrays(self, name: str, partition: str | None) -> ArrayTable:
+        data = io.BytesIO(self.read_bytes(_table(name, partition)))
+        files = json.loads(pl.read_parquet_metadata(data).get("arrays", "{}"))
+        arrays = {key: self._files.array(f"tables/{name}/{file}") for key, file in files.items()}
+        return ArrayTable(pl.read_parquet(data), arrays)
+
+    def read_rows(
+        self, name: str, partition: str | None, rows: Sequence[int], array: str = "vectors"
+    ) -> np.ndarray:
+        """Return some rows of a partition's array without reading the others.
+
+        Raises:
+            MissingPartition: it has not been materialized.
+        """
+        self._require(name, partition)
         files = json.loads(self._metadata(name, partition).get("arrays", "{}"))
-        return ArrayTable(frame, {key: self._load(f"tables/{name}/{file}") for key, file in files.items()})
+        return self._files.array_rows(f"tables/{name}/{files[array]}", rows)
 
     def read_all_arrays(self, name: str, partitions: Iterable[str] | None = None) -> ArrayTable:
         """Return several partitions as one: tables and `vectors` stacked in the partitions' order.
@@ -286,48 +284,23 @@ class Lake:
         return Provenance.from_json(self._metadata(name, partition)[_KEY])
 
     def _metadata(self, name: str, partition: str | None) -> dict[str, str]:
-        path = self.table_path(name, partition)
-        source = str(path) if self.local else io.BytesIO(path.read_bytes())
-        return pl.read_parquet_metadata(source)
-
-    def _load(self, relative: str) -> np.ndarray:
-        if self.local:
-            return np.load(str(self.path(relative)), mmap_mode="r", allow_pickle=False)
-        return np.load(io.BytesIO(self.read_bytes(relative)), allow_pickle=False)
+        file, length = _table(name, partition), _FOOTER
+        while True:
+            end = self._files.read_end(file, length)
+            # A Parquet file ends with its footer, the footer's length, and four letters.
+            needed = int.from_bytes(end[-8:-4], "little") + 8
+            if needed <= len(end):
+                return pl.read_parquet_metadata(io.BytesIO(end))
+            length = needed
 
     def _require(self, name: str, partition: str | None) -> None:
         if not self.has(name, partition):
             place = f"{name}/{partition}" if partition else name
             raise MissingPartition(f"{place} is not materialized; materialize it first")
 
-    def _polars_options(self) -> dict[str, str] | None:
-        if self.local:
-            return None
-        client = self._options.get("client_kwargs", {})
-        known = {
-            "aws_access_key_id": self._options.get("key"),
-            "aws_secret_access_key": self._options.get("secret"),
-            "aws_endpoint_url": self._options.get("endpoint_url") or client.get("endpoint_url"),
-            "aws_region": client.get("region_name", "us-east-1"),
-        }
-        return {key: value for key, value in known.items() if value}
 
-
-def _flush_folder(folder: UPath) -> None:
-    """See to it that a new name in a folder survives a loss of power too."""
-    handle = os.open(str(folder), os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sweep(target: Path) -> None:
-    """Remove temporary files of `target` that a killed process of this machine left behind."""
-    for left in target.parent.glob(f".{target.name}.{_HOST}.*.tmp"):
-        pid = left.name.removeprefix(f".{target.name}.{_HOST}.").partition(".")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists() and Path("/proc").exists():
-            left.unlink(missing_ok=True)
+def _table(name: str, partition: str | None) -> str:
+    return f"tables/{name}/{partition or WHOLE}.parquet"
 
 
 def table_provenance(file: Path) -> Provenance:

@@ -87,7 +87,7 @@ def record(lake: Lake, name: str, partition: str | None) -> Provenance | None:
     if name in SCHEMAS:
         return lake.provenance(name, partition) if lake.has(name, partition) else None
     path = f"figures/{name}.svg" if name in FIGURES else record_path(name)
-    if not lake.path(path).exists():
+    if not lake.exists(path):
         return None
     data = lake.read_bytes(path)
     return read_provenance(data) if name in FIGURES else Provenance.from_json(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,15 @@ from dataframely.exc import SchemaError, ValidationError
 from twigma_core import tables
 from twigma_core.lake import ArrayTable, Lake, MissingPartition, data_version
 from twigma_core.provenance import Provenance, Upstream
+
+
+@pytest.fixture(params=["folder", "object store"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    """An empty lake of either kind."""
+    if request.param == "folder":
+        return Lake(tmp_path / "lake")
+    lake: Lake = request.getfixturevalue("s3_lake")
+    return lake
 
 
 def clusters(month: str = "2021-01", ids: tuple[str, ...] = ("1", "2")) -> pl.DataFrame:
@@ -45,7 +55,7 @@ def test_arrays_follow_their_table_and_old_ones_go(lake: Lake) -> None:
     lake.write("embeddings", vectors(1), "2021-01")
     lake.write("embeddings", vectors(2), "2021-01")
     stored = lake.read_arrays("embeddings", "2021-01")
-    assert isinstance(stored.vectors, np.memmap)
+    assert isinstance(stored.vectors, np.memmap) == lake.local
     assert (stored.vectors == 2).all()
     assert sum(name.endswith(".npy") for name in lake.list_files("tables/embeddings")) == 1
 
@@ -67,7 +77,8 @@ def test_a_frame_that_breaks_the_contract_is_refused(
     assert lake.read("clusters", "2021-01").height == 2, "the old partition stays"
 
 
-def test_a_failed_write_leaves_nothing(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake(tmp_path)
     lake.write("clusters", clusters(), "2021-01")
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
@@ -118,6 +129,11 @@ def test_a_table_tells_its_lineage(lake: Lake) -> None:
     assert read == stored.provenance
     assert read.data_version == data_version("clusters", lake.read("clusters", "2021-01"))
     assert Provenance.from_json(read.to_json()) == read
+    many = tuple(Upstream("dataset", f"{year}-01", "v" * 60) for year in range(1000, 9000))
+    lake.write("clusters", clusters(), "2021-01", replace(made, upstream=many))
+    assert len(lake.provenance("clusters", "2021-01").upstream) == 8000, (
+        "a footer longer than is read at first"
+    )
     assert "dataset/2021-01  v" in read.describe()
 
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import re
 import tarfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import polars as pl
 
 from twigma_core.lake import Lake
+from twigma_core.storage import Range
 
 MAX_BYTES = 64 * 2**20
 """A shard is closed when it would grow beyond this: what packing holds in memory."""
@@ -103,15 +104,7 @@ def read_picture(lake: Lake, shard: str, offset: int, length: int) -> bytes:
     Raises:
         LookupError: the shard is gone, or ends before the file does.
     """
-    try:
-        data = lake.read_bytes(shard, offset, length)
-    except FileNotFoundError as error:
-        raise LookupError(f"shard {shard} does not exist; materialize the pictures again") from error
-    if len(data) != length:
-        raise LookupError(
-            f"shard {shard} ends before byte {offset + length:,}; materialize the pictures again"
-        )
-    return data
+    return next(_read(lake, [(shard, offset, length)]))
 
 
 def iter_pictures(lake: Lake, frame: pl.DataFrame) -> Iterator[tuple[str, bytes]]:
@@ -124,9 +117,21 @@ def iter_pictures(lake: Lake, frame: pl.DataFrame) -> Iterator[tuple[str, bytes]
     Raises:
         LookupError: see `read_picture`.
     """
-    stored = frame.filter(pl.col("shard").is_not_null()).select("image_id", "shard", "offset", "bytes")
-    for image_id, shard, offset, length in stored.iter_rows():
-        yield image_id, read_picture(lake, shard, offset, length)
+    stored = frame.filter(pl.col("shard").is_not_null())
+    places = stored.select("shard", "offset", "bytes").rows()
+    yield from zip(stored["image_id"], _read(lake, places), strict=True)
+
+
+def _read(lake: Lake, places: Sequence[Range]) -> Iterator[bytes]:
+    try:
+        for (shard, offset, length), data in zip(places, lake.read_ranges(places), strict=True):
+            if len(data) != length:
+                raise LookupError(
+                    f"shard {shard} ends before byte {offset + length:,}; materialize the pictures again"
+                )
+            yield data
+    except FileNotFoundError as error:
+        raise LookupError(f"a shard does not exist; materialize the pictures again: {error}") from error
 
 
 def prune(lake: Lake, prefix: str, keep: Collection[str | None]) -> list[str]:
@@ -135,6 +140,7 @@ def prune(lake: Lake, prefix: str, keep: Collection[str | None]) -> list[str]:
     To be called after the table that names the shards has been written: a reader never meets a table
     whose shard is gone.
     """
+    lake.sweep(prefix.rstrip("/"))
     kept = set(keep)
     removed = [
         file for file in lake.list_files(prefix.rstrip("/")) if file.endswith(".tar") and file not in kept

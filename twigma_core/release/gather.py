@@ -18,7 +18,7 @@ def gather_figures(lake: Lake) -> list[ReportFigure]:
     """Return the figures that are in the lake, in the paper's order."""
     found = []
     for name, module in FIGURES.items():
-        if not lake.path(f"figures/{name}.svg").exists():
+        if not lake.exists(f"figures/{name}.svg"):
             continue
         svg = lake.read_bytes(f"figures/{name}.svg")
         found.append(

@@ -216,7 +216,10 @@ def test_hostile_bodies_are_refused_with_a_reason_and_never_stored(
     }
     names = [path.removeprefix("/media/") for path in site.pages]
     ledger = download(media_of(*names), None, lake, MONTH, policy=policy)
-    assert statuses(ledger) == {
+    found = statuses(ledger)
+    # Whether the surplus comes with the rest of the body or after it is chance; stored it is never.
+    assert found.pop("lying_short") in ("undecodable", "failed")
+    assert found == {
         "html": "undecodable",
         "half": "undecodable",
         "polyglot": "undecodable",
@@ -224,7 +227,6 @@ def test_hostile_bodies_are_refused_with_a_reason_and_never_stored(
         "huge": "refused",
         "gzip": "ok",  # the header is a lie; the bytes are the picture
         "endless": "refused",
-        "lying_short": "undecodable",
         "lying_long": "failed",
         "hang_up": "failed",
         "drip": "failed",
