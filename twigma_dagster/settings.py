@@ -30,8 +30,8 @@ class Settings(BaseSettings):
     home: Path = Field(Path(".twigma"), description="Folder of everything that the platform writes")
     lake: str = Field(
         "",
-        description="Root of the lake: a folder, or s3://bucket/prefix, reached by the standard AWS_* variables "
-        "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL); empty is HOME/lake",
+        description="Root of the lake: a folder, or s3://bucket/prefix, which the standard AWS_* variables "
+        "reach (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL); empty is HOME/lake",
     )
     source: Literal["sample", "x", "archive"] = Field(
         "sample", description="Where posts come from: the shipped sample world, X's API, or an archive"

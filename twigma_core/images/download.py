@@ -74,25 +74,28 @@ def download(
     Returns:
         Table images: one row a picture, sorted by image_id. Once it has been written, `tidy` removes the
         shards that it does not name, and the journal.
+
+    Raises:
+        RuntimeError: another run fetches this month's pictures now.
     """
-    policy = policy or FetchPolicy()
-    wanted = _wanted(media)
-    known = _known_rows(wanted, ledger, lake, month)
-    rows = {
-        image_id: known[image_id]
-        for image_id, url in wanted.iter_rows()
-        if image_id in known and _stands(known[image_id], url, only)
-    }
-    if only is not None:
-        for image_id, url in wanted.iter_rows():
-            if image_id not in rows and image_id not in only:
-                rows[image_id] = _row(image_id, month, Outcome("failed", _NOT_ASKED, url))
-    todo = [(image_id, url) for image_id, url in wanted.iter_rows() if image_id not in rows]
-    before = {image_id: row["attempts"] for image_id, row in known.items()}
-    packer = _Packer(lake, month, rows, before, shard_bytes)
-    _run(_fetch_in_order(todo, policy, packer, progress))
-    packer.close()
-    return _ledger(packer.rows)
+    with lake.hold(shard_folder(month)):
+        wanted = _wanted(media)
+        known = _known_rows(wanted, ledger, lake, month)
+        rows = {
+            image_id: known[image_id]
+            for image_id, url in wanted.iter_rows()
+            if image_id in known and _stands(known[image_id], url, only)
+        }
+        if only is not None:
+            for image_id, url in wanted.iter_rows():
+                if image_id not in rows and image_id not in only:
+                    rows[image_id] = _row(image_id, month, Outcome("failed", _NOT_ASKED, url))
+        todo = [(image_id, url) for image_id, url in wanted.iter_rows() if image_id not in rows]
+        before = {image_id: row["attempts"] for image_id, row in known.items()}
+        packer = _Packer(lake, month, rows, before, shard_bytes)
+        _run(_fetch_in_order(todo, policy or FetchPolicy(), packer, progress))
+        packer.close()
+        return _ledger(packer.rows)
 
 
 def tidy(lake: Lake, month: str, ledger: pl.DataFrame) -> list[str]:
