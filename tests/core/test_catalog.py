@@ -36,7 +36,7 @@ def test_every_table_is_a_view_with_its_columns_and_comments(tmp_path: Path) -> 
         )
         assert set(views) == set(tables.SCHEMAS)
         for name, schema in tables.SCHEMAS.items():
-            assert views[name] == schema.__doc__
+            assert views[name] == (schema.__doc__ or "").strip()
             columns = connection.execute(
                 "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = ? "
                 "ORDER BY column_index",
