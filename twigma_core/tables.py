@@ -537,20 +537,28 @@ class Engagement(dy.Schema):
     """Likes by quintile of similarity and the regression (paper, Figure 2d and equation 1)."""
 
     corpus = dy.String(primary_key=True, description="laion or artbench")
-    column = dy.Enum(["paper", "robust"], primary_key=True, description="As in the paper, or robust")
+    column = dy.Enum(
+        ["paper", "robust", "posts", "negative_binomial"],
+        primary_key=True,
+        description="paper: as in the paper; robust: errors clustered by author; posts: robust, one row a "
+        "post; negative_binomial: robust, variance mean + alpha mean^2",
+    )
     quantity = dy.Enum(
-        ["mean_likes", "rate_ratio", "followers_ratio", "dispersion"],
+        ["mean_likes", "rate_ratio", "followers_ratio", "dispersion", "alpha"],
         primary_key=True,
         description="mean_likes: of the quintile; rate_ratio: exp(gamma) against quintile 5; "
-        "followers_ratio: exp(beta) against fewer than 500; dispersion: Pearson chi2 / df",
+        "followers_ratio: exp(beta) against fewer than 500; dispersion: Pearson chi2 / df; alpha: of the "
+        "negative binomial",
     )
     term = dy.String(primary_key=True, description="Quintile 1-5, follower band, or all")
     estimate = dy.Float64(nullable=True, description="Estimate")
     low = _low()
     high = _high()
     p_value = dy.Float64(nullable=True, description="Against a ratio of 1")
-    n = _count("Rows of the estimate")
-    without_likes = _count("Pictures left out for want of likes data")
+    n = _count("Rows of the estimate: pictures, or posts in column posts")
+    groups = _count("Authors that the errors are clustered by; null in column paper", nullable=True)
+    without_likes = _count("Pictures, or posts in column posts, left out for want of likes data")
+    note = dy.String(nullable=True, description="Why there is no estimate or no interval, or what it means")
 
 
 class Inspirations(dy.Schema):

@@ -66,7 +66,7 @@ def table(neighbors: pl.DataFrame, engagement: pl.DataFrame) -> pl.DataFrame:
         )
     likes = (
         engagement.with_columns(pl.col("column", "quantity").cast(pl.String))
-        .filter(pl.col("quantity").is_in(["mean_likes", "rate_ratio"]))
+        .filter(pl.col("quantity").is_in(["mean_likes", "rate_ratio"]), pl.col("column").is_in(list(_NAMES)))
         .sort("quantity", "corpus", "column", "term")
         .select(
             pl.col("quantity").alias("panel"),

@@ -8,7 +8,7 @@ import polars as pl
 from twigma_core.analysis import engagement as likes
 from twigma_core.analysis import neighbors as nearest
 from twigma_core.lake import ArrayTable
-from twigma_dagster.declare import Metadata, table
+from twigma_dagster.declare import Metadata, preview, table
 
 GROUP = "engagement"
 HUMAN = ("laion", "artbench")
@@ -35,9 +35,14 @@ def neighbors(
 
 @table("engagement", group=GROUP, kinds=("statsmodels",))
 def engagement(dataset: pl.DataFrame, neighbors: pl.DataFrame) -> tuple[pl.DataFrame, Metadata]:
-    """As in the paper, and robust: likes by quintile and the Poisson regression."""
+    """As in the paper, and robust: likes by quintile and the regression, with two sensitivity analyses."""
     result = likes.engagement_table(dataset, neighbors)
-    return result, {"in words": likes.explain(result)}
+    beside = likes.side_by_side(result)
+    return result, {
+        "in words": likes.explain(result),
+        "left out": likes.left_out(dataset, neighbors),
+        "side by side": dg.MetadataValue.md(preview(beside, rows=beside.height)),
+    }
 
 
 @table("inspirations", group=GROUP)

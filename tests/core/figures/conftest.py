@@ -204,7 +204,9 @@ def _likes(rng: np.random.Generator, dataset: pl.DataFrame) -> tuple[pl.DataFram
                     ratio = 1.25 - 0.05 * quintile
                     ends = {"low": ratio - 0.04 * half, "high": ratio + 0.04 * half}
                     rows.append({**shared, "quantity": "rate_ratio", "estimate": ratio, **ends})
-    engagement = pl.DataFrame(rows).with_columns(p_value=pl.lit(0.01))
+    engagement = pl.DataFrame(rows).with_columns(
+        p_value=pl.lit(0.01), groups=pl.lit(None, pl.Int64), note=pl.lit(None, pl.String)
+    )
     return conform("neighbors", pl.concat(frames)), conform("engagement", engagement)
 
 
