@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     print(f"{given.runs} runs of {given.authors} authors, seed {given.seed}\n")
-    print("| likes | " + " | ".join(COLUMNS) + " |\n|---" * 1 + "|---" * len(COLUMNS) + "|")
+    print("| likes | " + " | ".join(COLUMNS) + " |\n|---" + "|---" * len(COLUMNS) + "|")
     for world in WORLDS:
         found = coverage(world, given.runs, given.authors, given.seed)
         cells = [f"{100 * share:.0f} % (width {wide:.2f})" for share, wide in found.values()]
