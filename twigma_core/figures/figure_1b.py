@@ -11,6 +11,7 @@ from twigma_core.figures.style import (
     COLUMN_WIDTH,
     FAINT,
     INK,
+    MUTED,
     SOURCE_COLOURS,
     finish,
     in_style,
@@ -22,14 +23,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "Posts and unique pictures by month"
-ABOUT = "Posts collected in each month (bars), and the unique pictures first posted in it (dots)."
+ABOUT = (
+    "Posts collected in each month (bars), and the unique pictures first posted in it (dots). A cross marks "
+    "a month whose posts or pictures are not built, which is not the same as none."
+)
+_MARKS = {"posts": MUTED, "pictures": SOURCE_COLOURS["twigma"]}
 TABLES: dict[str, tuple[str, ...]] = {"tweets": ("month",), "dataset": ("month",)}
 
 
 def table(tweets: pl.DataFrame, dataset: pl.DataFrame) -> pl.DataFrame:
     """Return one row a month from the first to the last: month, posts, pictures.
 
-    A month that neither table holds has nulls: it was not built, which is not the same as no posts.
+    Null is a month that the table of posts or pictures has no row of: it was not built, or held none.
     """
     for name, frame in (("tweets", tweets), ("dataset", dataset)):
         need_columns("figure_1b", name, frame, TABLES[name])
@@ -37,7 +42,7 @@ def table(tweets: pl.DataFrame, dataset: pl.DataFrame) -> pl.DataFrame:
     posts = tweets.group_by("month").len("posts")
     pictures = dataset.group_by("month").len("pictures")
     counts = posts.join(pictures, on="month", how="full", coalesce=True).with_columns(
-        pl.col("posts", "pictures").fill_null(0).cast(pl.Int64)
+        pl.col("posts", "pictures").cast(pl.Int64)
     )
     months = sorted(counts["month"])
     every = pl.DataFrame({"month": months_between(months[0], months[-1])})
@@ -80,20 +85,35 @@ def draw(tweets: pl.DataFrame, dataset: pl.DataFrame, *, synthetic: bool = False
         label="unique pictures",
     )
     month_axis(axes, x[0], x[-1])
-    top = max(max(posts, pictures) for _, posts, pictures in drawn)
-    axes.set_ylim(0, max(top, 1) * 1.18)
+    top = max(*rows["posts"].drop_nulls(), *rows["pictures"].drop_nulls(), 1)
+    axes.set_ylim(0, top * 1.2)
+    missing = {name: [at for at, n in zip(x, rows[name], strict=True) if n is None] for name in _MARKS}
+    if any(missing.values()):
+        axes.plot([], [], "x", color=MUTED, markersize=4, label="not built")
+    for name, tint in _MARKS.items():
+        height = (0.04 if name == "posts" else 0.12) * top
+        axes.plot(missing[name], [height] * len(missing[name]), "x", color=tint, markersize=4, zorder=5)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: count(int(value))))
     axes.set_ylabel("number per month")
-    axes.legend(loc="upper left", ncols=2, labelcolor=INK)
-    gaps = rows["posts"].null_count()
+    axes.legend(loc="upper left", ncols=3, labelcolor=INK, columnspacing=1.2)
     caption = (
         f"{count_of(int(rows['posts'].sum()), 'post')}, "
         f"{count_of(int(rows['pictures'].sum()), 'unique picture')}, "
         f"{count_of(len(drawn), 'month')}. A picture counts in the month of its first posting."
-        + (f" Months between that were not collected: {gaps}." if gaps else "")
+        + _said("posts collected", rows, "posts")
+        + _said("pictures in the dataset", rows, "pictures")
     )
-    return finish(figure, _title(rows.drop_nulls()), caption, synthetic=synthetic)
+    return finish(figure, _title(rows.drop_nulls("posts")), caption, synthetic=synthetic)
+
+
+def _said(what: str, rows: pl.DataFrame, column: str) -> str:
+    """Return a sentence that names the months without any, or counts them where they are many."""
+    months = rows.filter(pl.col(column).is_null())["month"].to_list()
+    if not months:
+        return ""
+    named = ", ".join(months) if len(months) <= 3 else f"{len(months)} months"
+    return f" No {what} (not built, or none): {named}."
 
 
 def _title(rows: pl.DataFrame) -> str:

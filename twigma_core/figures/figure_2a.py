@@ -95,7 +95,7 @@ def draw(projection_model: pl.DataFrame, *, synthetic: bool = False) -> Figure:
             panel.contour(xs, ys, grids[source].T, levels=levels[:1], colors=[colour(source)], linewidths=0.6)
         n = int(rows.filter(source=source)["pictures"][0])
         letter(panel, f"{label(source)}  ")
-        panel.set_title(f"n = {count(n)}", size=5.5, loc="right", color="#666666")
+        panel.set_title(f"n = {count(n)}", size=6, loc="right", color="#666666")
         panel.set_xticks([])
         panel.set_yticks([])
         for side in panel.spines.values():
@@ -117,9 +117,9 @@ def draw(projection_model: pl.DataFrame, *, synthetic: bool = False) -> Figure:
 
 
 def _edges(values: pl.Series) -> np.ndarray:
-    """Return the edges of the grid along one coordinate, with a margin of a tenth on either side."""
+    """Return the edges of the grid along one coordinate, with a margin that smoothing needs."""
     low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]
-    margin = 0.1 * (high - low) or 1.0
+    margin = 0.15 * (high - low) or 1.0
     return np.linspace(low - margin, high + margin, CELLS + 1)
 
 

@@ -9,12 +9,12 @@ import polars as pl
 from twigma_core.figures.inputs import count, count_of, need, need_columns
 from twigma_core.figures.style import (
     COLUMN_WIDTH,
-    INK,
     MACHINE_MADE,
     MUTED,
     colour,
     finish,
     in_style,
+    ink_on,
     label,
     new_page,
     ordered,
@@ -93,12 +93,12 @@ def draw(codebook: pl.DataFrame, *, synthetic: bool = False) -> Figure:
                     ha="center",
                     va="center",
                     size=6,
-                    color=INK if source == "diffusiondb" else "white",
+                    color=ink_on(colour(source)),
                 )
             left[cluster] += width
     sizes = dict(rows.group_by("cluster").agg(pl.col("pictures").sum()).rows())
     for place, cluster in enumerate(order):
-        axes.text(101.5, place, f"n = {count(sizes[cluster])}", va="center", size=5.5, color=MUTED)
+        axes.text(101.5, place, f"n = {count(sizes[cluster])}", va="center", size=6, color=MUTED)
     axes.set_yticks(range(len(order)), [f"cluster {cluster}" for cluster in order])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()

@@ -13,8 +13,10 @@ from twigma_core.figures.style import (
     COLUMN_WIDTH,
     INK,
     MACHINE_MADE,
+    MUTED,
     finish,
     in_style,
+    ink_on,
     label,
     new_page,
     ordered,
@@ -32,6 +34,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 
 MEASURE, CELLS = "kl", 10
+RAMP = ["#F4F7FA", "#9DBAD3", "#3B6E9C", "#0B2F52"]
 
 
 def table(divergence_matrix: pl.DataFrame) -> pl.DataFrame:
@@ -57,7 +60,7 @@ def draw(divergence_matrix: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     Raises:
         ValueError: the matrix has no KL divergence over 10 cells.
     """
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import LinearSegmentedColormap, to_hex
 
     rows = table(divergence_matrix)
     sources = ordered([*rows["source_p"], *rows["source_q"]])
@@ -68,20 +71,17 @@ def draw(divergence_matrix: pl.DataFrame, *, synthetic: bool = False) -> Figure:
             grid[sources.index(p), sources.index(q)] = row["value"]
     figure = new_page(COLUMN_WIDTH, 2.3)
     axes = figure.subplots()
-    shades = ["#F4F7FA", "#9DBAD3", "#3B6E9C", "#0B2F52"]
-    ramp = LinearSegmentedColormap.from_list("ink", shades).with_extremes(bad="#EFEFEF")
+    ramp = LinearSegmentedColormap.from_list("ink", RAMP).with_extremes(bad="#EFEFEF")
     finite = grid[np.isfinite(grid)]
     top = max(float(finite.max()), 1e-9) if len(finite) else 1.0
-    picture = axes.imshow(
-        np.where(np.isfinite(grid), grid, np.nan), cmap=ramp, vmin=0, vmax=top, aspect="auto"
-    )
+    axes.imshow(np.where(np.isfinite(grid), grid, np.nan), cmap=ramp, vmin=0, vmax=top, aspect="auto")
     for i, p in enumerate(sources):
         for j, q in enumerate(sources):
             cell = cells.get((p, q))
             if p == q or cell is None:
-                axes.text(j, i, "0" if p == q else "–", ha="center", va="center", color="#999999")
+                axes.text(j, i, "0" if p == q else "–", ha="center", va="center", color=MUTED)
                 continue
-            ink = "white" if math.isfinite(grid[i, j]) and grid[i, j] > 0.5 * top else INK
+            ink = ink_on(to_hex(ramp(grid[i, j] / top))) if math.isfinite(grid[i, j]) else INK
             bounds = interval(cell["low"], cell["high"], 2)
             axes.text(
                 j,
@@ -93,7 +93,7 @@ def draw(divergence_matrix: pl.DataFrame, *, synthetic: bool = False) -> Figure:
                 size=7.5,
                 weight="bold",
             )
-            axes.text(j, i + 0.2, bounds, ha="center", va="center", color=ink, size=5)
+            axes.text(j, i + 0.2, bounds, ha="center", va="center", color=ink, size=6)
     axes.set_xticks(range(len(sources)), [label(s) for s in sources])
     axes.set_yticks(range(len(sources)), [label(s) for s in sources], rotation=90, va="center")
     axes.tick_params(length=0)
@@ -105,15 +105,13 @@ def draw(divergence_matrix: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     axes.tick_params(which="minor", length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    bar = figure.colorbar(picture, ax=axes, fraction=0.05, pad=0.02, aspect=28)
-    bar.set_label("KL(p‖q), nats")
-    bar.outline.set_visible(False)  # type: ignore[operator]
     used = rows.filter(pl.col("source_p") != pl.col("source_q"))
     ns = sorted({*used["n_p"], *used["n_q"]})
     sizes = (count(ns[0]) if ns[0] == ns[-1] else f"{count(ns[0])} to {count(ns[-1])}") if ns else "0"
     smoothing = used["smoothing"].drop_nulls().unique().to_list()
     caption = (
-        f"KL(p‖q) = Σ p log(p/q) over {CELLS} cells of a joint quantizer; {sizes} pictures a source; "
+        f"KL(p‖q) = Σ p log(p/q) in nats over {CELLS} cells of a joint quantizer, darker is farther; {sizes} "
+        "pictures a source; "
         + (f"{' or '.join(number(s, 2) for s in smoothing)} added to each cell; " if smoothing else "")
         + "95 % intervals in brackets."
     )

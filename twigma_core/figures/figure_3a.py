@@ -56,7 +56,9 @@ def draw(pair_distances: pl.DataFrame, variation_table: pl.DataFrame, *, synthet
     sizes = "; ".join(
         f"{label(s)} {count(n)}" for s, n in firsts.select("source", "n").rows() if n is not None
     )
-    caption = "Dots are means, bars their 95 % intervals." + (f" Pictures: {sizes}." if sizes else "")
+    caption = "Heights are densities on one scale; dots are means, bars their 95 % intervals." + (
+        f" Pictures: {sizes}." if sizes else ""
+    )
     return finish(figure, _title(firsts), caption, synthetic=synthetic)
 
 

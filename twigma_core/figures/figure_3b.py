@@ -99,7 +99,7 @@ def draw(variation_table: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     metrics = rows["metric"].unique(maintain_order=True).to_list()
     sources = ordered(rows["source"].to_list())
     cells = {(row["metric"], row["source"]): row for row in rows.to_dicts()}
-    line, head = 0.31, 0.36
+    line, head = 0.33, 0.36
     height = head + line * len(metrics)
     figure, axes = new_sheet(PAGE_WIDTH, height)
     room = sheet_width(PAGE_WIDTH)
@@ -128,7 +128,7 @@ def draw(variation_table: pl.DataFrame, *, synthetic: bool = False) -> Figure:
                 color=INK,
             )
             bounds = "" if cell is None else interval(cell["low"], cell["high"])
-            axes.text(x, y + 0.225, bounds, ha="right", va="center", size=5, color=MUTED)
+            axes.text(x, y + 0.235, bounds, ha="right", va="center", size=6, color=MUTED)
         if row:
             axes.plot([0, room], [y, y], color="#E3E3E3", linewidth=0.5)
     axes.plot([0, room], [height, height], color="#888888", linewidth=0.7)
@@ -140,7 +140,7 @@ def draw(variation_table: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     undefined = sum(1 for row in rows.to_dicts() if row["value"] is None or math.isnan(row["value"]))
     caption = (
         "The largest value of each metric is bold, the smallest italic; larger is more variable. "
-        f"95 % intervals in brackets. Pictures: {'; '.join(sizes)}."
-        + (f" {undefined} values are undefined." if undefined else "")
+        "95 % intervals in brackets. Within an artist or a prompt only distances are taken. "
+        f"Pictures: {'; '.join(sizes)}." + (f" {undefined} values are undefined." if undefined else "")
     )
     return finish(figure, TITLE, caption, synthetic=synthetic)

@@ -55,7 +55,7 @@ def draw(pair_distances: pl.DataFrame, text_variation: pl.DataFrame, *, syntheti
         for s in sources
         if s in details
     )
-    caption = "Dots are means, bars their 95 % intervals."
+    caption = "Heights are densities on one scale; dots are means, bars their 95 % intervals."
     if sizes:
         caption += f" Texts, and their mean number of words: {sizes}."
     return finish(figure, _title(text_variation), caption, synthetic=synthetic)

@@ -177,9 +177,7 @@ def draw(
             va="center",
         )
         if row["pictures"] is not None:
-            axes.text(
-                0.29, middle + 0.08, f"n = {count(row['pictures'])}", size=5.5, color=MUTED, va="center"
-            )
+            axes.text(0.29, middle + 0.08, f"n = {count(row['pictures'])}", size=6, color=MUTED, va="center")
         for number, picture in enumerate(shown.get(row["cluster"], [])):
             sheet.append((picture, 0.78 + number * (_SIDE + 0.04), top + (_ROW - _SIDE) / 2, _SIDE))
         shared = set(row["shared"].split(", ")) - {""}

@@ -94,9 +94,11 @@ def draw(dataset: pl.DataFrame, reference_embeddings: pl.DataFrame, *, synthetic
         edges = [*part["left"], part["right"][-1]]
         low, up = wilson(high[source], totals[source])
         above = (
-            f"{percent(high[source] / totals[source])} above {BLUR_FROM} {interval(100 * low, 100 * up, 2)}"
+            f"{percent(high[source] / totals[source])} {interval(100 * low, 100 * up, 2)} "
+            f"score {BLUR_FROM} or more"
         )
-        axes.stairs(share, edges, baseline=floor, fill=True, color=colour(source), alpha=0.18)
+        if source == "twigma":  # LAION is a line over it: two fills would mix into a third colour
+            axes.stairs(share, edges, baseline=floor, fill=True, color=colour(source), alpha=0.25)
         axes.stairs(
             share,
             edges,
@@ -111,7 +113,7 @@ def draw(dataset: pl.DataFrame, reference_embeddings: pl.DataFrame, *, synthetic
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.minorticks_off()
     axes.plot([BLUR_FROM, BLUR_FROM], [floor, 120], color=MUTED, linewidth=0.6, linestyle=(0, (3, 2)))
-    axes.set_xlim(0, 1)
+    axes.set_xlim(-0.005, 1.005)  # the outermost steps keep their full line
     axes.set_xlabel("NSFW score")
     axes.set_ylabel(f"pictures per {1 / BINS:g} of score, %")
     axes.legend(loc="upper left")

@@ -76,7 +76,7 @@ def draw(
         if pair is None:
             missing += 1
             axes.add_patch(Rectangle((x, y), 2 * side, side, facecolor="#F2F2F2", edgecolor="none"))
-            axes.text(x + side, y + side / 2, "no picture at hand", size=5.5, ha="center", va="center")
+            axes.text(x + side, y + side / 2, "no picture at hand", size=6, ha="center", va="center")
         else:
             for offset, picture in zip((0.0, side), pair, strict=True):
                 sheet.append((veil(picture) if row["blurred"] else picture, x + offset, y, side - 0.02))
@@ -101,7 +101,7 @@ def draw(
     caption = (
         f"The most similar {rows.height} of {count_of(inspirations.height, 'pair')}; numbers are the "
         "cosine similarity of the two embeddings. Left TWIGMA, right the human picture. "
-        f"Blurred: {veiled}, whose NSFW score is {BLUR_FROM} or more, or unknown."
+        f"Blurred, as the NSFW score is {BLUR_FROM} or more, or unknown: {veiled or 'none'}."
         + (f" Pairs whose pictures are not at hand: {missing}." if missing else "")
     )
     return finish(figure, TITLE, caption, synthetic=synthetic)

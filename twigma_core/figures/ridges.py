@@ -13,7 +13,7 @@ from twigma_core.figures.style import INK, MUTED, colour, label
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_OVERLAP = 1.5  # height of the tallest ridge, in rows
+_OVERLAP = 1.15  # height of the tallest ridge, in rows
 
 
 def ridge_table(histograms: pl.DataFrame, means: pl.DataFrame, order: list[str]) -> pl.DataFrame:
@@ -75,8 +75,8 @@ def draw_ridges(axes: Axes, rows: pl.DataFrame) -> None:
                 axes.plot(ends, [base, base], color=INK, linewidth=2.2, zorder=100, solid_capstyle="butt")
             axes.plot([mean], [base], marker="o", color=INK, markersize=2.8, zorder=101)
         beside = axes.get_yaxis_transform()
-        axes.text(1.02, base + 0.28, number(mean), transform=beside, size=6.5, weight="bold", va="center")
-        axes.text(1.02, base - 0.06, interval(*ends), transform=beside, size=5.5, color=MUTED, va="center")
+        axes.text(1.02, base + 0.28, number(mean), transform=beside, size=7, weight="bold", va="center")
+        axes.text(1.02, base - 0.06, interval(*ends), transform=beside, size=6, color=MUTED, va="center")
     axes.set_yticks(
         [len(sources) - 1 - row + 0.12 for row in range(len(sources))],
         [label(source).replace(", ", ",\n") for source in sources],
@@ -85,4 +85,4 @@ def draw_ridges(axes: Axes, rows: pl.DataFrame) -> None:
     axes.set_ylim(-0.35, len(sources) - 1 + _OVERLAP * 1.04)
     axes.set_xlim(low - margin, high + margin)
     axes.spines["left"].set_visible(False)
-    axes.text(1.02, len(sources) - 0.25, "mean", transform=axes.get_yaxis_transform(), size=6, color=MUTED)
+    axes.text(1.02, len(sources) - 0.28, "mean", transform=axes.get_yaxis_transform(), size=6, color=MUTED)

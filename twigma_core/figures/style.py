@@ -24,21 +24,19 @@ PAGE_WIDTH = 6.75
 
 INK, MUTED, FAINT = "#222222", "#666666", "#D9D9D9"
 
-# Okabe and Ito's palette. Machine-made pictures are warm, human ones cool; brightness differs as well.
+# Machine-made pictures are warm, human ones cool, and of either kind one is dark and one is light: told apart
+# by colour-blind readers and in grey print (a test simulates both). Conditions are hatched in the colour of
+# their source. Of the texts only the prompts have a colour; all are named beside what is drawn.
 SOURCE_COLOURS: dict[str, str] = {
-    "twigma": "#D55E00",
+    "twigma": "#B04100",
     "diffusiondb": "#E69F00",
     "diffusiondb_same_prompt": "#E69F00",
-    "laion": "#0072B2",
-    "artbench": "#009E73",
-    "artbench_same_artist": "#009E73",
-    "captions": "#0072B2",
-    "haiku": "#009E73",
+    "laion": "#005F9E",
+    "artbench": "#2AA880",
+    "artbench_same_artist": "#2AA880",
     "prompts": "#E69F00",
-    "tweets": "#D55E00",
-    "news": "#56B4E9",
-    "book": "#CC79A7",
 }
+_OTHER = "#7C8FA3"
 SOURCE_LABELS: dict[str, str] = {
     "twigma": "TWIGMA",
     "diffusiondb": "DiffusionDB",
@@ -57,14 +55,17 @@ MACHINE_MADE = ("twigma", "diffusiondb")
 """Sources of AI-generated pictures; all other picture sources are human-made."""
 
 TREND_COLOURS: dict[str, str] = {
-    "rising": "#D55E00",
-    "falling": "#0072B2",
+    "rising": "#B04100",
+    "falling": "#005F9E",
     "steady": "#666666",
-    "unknown": "#999999",
+    "unknown": "#767676",
 }
 TREND_MARKS: dict[str, str] = {"rising": "▲", "falling": "▼", "steady": "▶", "unknown": "?"}
 
-_TITLE_POINTS, _CAPTION_POINTS = 8.0, 5.5
+SMALLEST_POINTS = 6.0
+"""Size of the smallest text on any figure."""
+
+_TITLE_POINTS, _CAPTION_POINTS = 8.0, SMALLEST_POINTS
 _MARGIN = 0.05  # inches between the canvas' edge and what is written
 _STYLE = Path(__file__).with_name("style.mplstyle")
 
@@ -73,8 +74,17 @@ R = TypeVar("R")
 
 
 def colour(source: str) -> str:
-    """Return the fixed colour of `source` as "#RRGGBB"; grey for a source that has none."""
-    return SOURCE_COLOURS.get(source, "#999999")
+    """Return the fixed colour of `source` as "#RRGGBB"; a greyish blue for a source that has none."""
+    return SOURCE_COLOURS.get(source, _OTHER)
+
+
+def ink_on(background: str) -> str:
+    """Return the ink, dark or white, that stands out more on `background` (WCAG's relative luminance)."""
+    from matplotlib.colors import to_rgb
+
+    light = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(background)]
+    luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), light, strict=True))
+    return "white" if 1.05 / (luminance + 0.05) >= (luminance + 0.05) / 0.0661 else INK
 
 
 def label(source: str) -> str:

@@ -17,7 +17,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from twigma_core.figures import FIGURES
-from twigma_core.figures.style import COLUMN_WIDTH, PAGE_WIDTH, in_style
+from twigma_core.figures.style import COLUMN_WIDTH, PAGE_WIDTH, SMALLEST_POINTS, in_style
+from twigma_core.figures.timeline import month_index
 from twigma_core.tables import SCHEMAS, empty
 
 NAMES = list(FIGURES)
@@ -82,7 +83,7 @@ def test_fits_its_page(name: str, drawn) -> None:
     assert figure.get_size_inches()[0] in (COLUMN_WIDTH, PAGE_WIDTH)
     seen = texts(figure)
     assert any("Synthetic sample" in text.get_text() for text in seen)
-    assert min(float(text.get_fontsize()) for text in seen) >= 5
+    assert min(float(text.get_fontsize()) for text in seen) >= SMALLEST_POINTS
     boxes = extents(figure)
     for words, box in boxes:
         assert box.x0 >= -0.5 and box.x1 <= figure.bbox.x1 + 0.5, f"cut off: {words!r}"
@@ -120,6 +121,20 @@ def test_1b_tells_a_month_without_data_from_one_without_posts(frames) -> None:
     gap = frames["tweets"].filter(pl.col("month") != "2021-04")
     rows = module.table(gap, frames["dataset"].filter(pl.col("month") != "2021-04"))
     assert rows.filter(month="2021-04").row(0) == ("2021-04", None, None)
+    half = frames["dataset"].filter(~pl.col("month").is_in(["2021-04", "2021-06"]))
+    figure = module.draw(gap, half)
+    (axes,) = figure.axes
+    assert np.isnan(axes.lines[0].get_ydata()[[3, 5]]).all(), "a month that is not built is not 0 pictures"
+    crosses = [
+        set(line.get_xdata()) for line in axes.lines if line.get_marker() == "x" and len(line.get_xdata())
+    ]
+    april, june = month_index("2021-04"), month_index("2021-06")
+    assert crosses == [{april}, {april, june}]
+    assert (
+        "No posts collected (not built, or none): 2021-04. No pictures in the dataset (not built, or none):"
+        in (" ".join(reversed(_lines(figure))))
+    )
+    assert "not built" in {text.get_text() for text in texts(figure)}
     level = pl.concat(
         [frames["tweets"].filter(month="2021-09").with_columns(month=pl.lit(m)) for m in _six()]
     )
@@ -136,6 +151,8 @@ def test_words_of_1c(drawn, frames) -> None:
     assert words["aiart"] == frames["tweets"].height
     assert not {"https", "co", "someone", "amp", "my", "more"} & set(words)
     assert rows.filter(~pl.col("drawn"))["word"].to_list() == ["生成"]
+    tags = rows.filter(pl.col("as_hashtag") > 0)
+    assert dict(tags.select("word", "as_hashtag").rows()) == {"aiart": 1.0, "midjourney": 1.0}
     castle = frames["tweets"]["text"].str.contains(r"\bcastle\b").sum()
     assert words["castle"] == castle
     (axes,) = drawn("figure_1c").axes
@@ -145,6 +162,8 @@ def test_words_of_1c(drawn, frames) -> None:
     assert all(frame.x0 <= b.x0 and b.x1 <= frame.x1 and frame.y0 <= b.y0 and b.y1 <= frame.y1 for b in boxes)
     heights = {word: box.height for word, box in zip(rows.filter("drawn")["word"], boxes, strict=True)}
     assert heights["new"] > heights["moon"]
+    tints = dict(zip(rows.filter("drawn")["word"], (p.get_facecolor() for p in axes.patches), strict=True))
+    assert tints["aiart"] == tints["midjourney"] != tints["castle"] == tints["moon"]
 
 
 def test_densities_of_2a(drawn, frames) -> None:
