@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from twigma_core.figures import FIGURES
+from twigma_core.figures.files import read_provenance
 from twigma_core.release.dictionary import data_dictionary
+from twigma_dagster.docs import MOST_BYTES
 from twigma_dagster.settings import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,3 +29,17 @@ def test_links_and_pictures_of_the_documents_exist() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_figure_is_shown_beside_the_papers() -> None:
+    sections = (ROOT / "docs" / "figures.md").read_text().split("\n## ")[1:]
+    shown = {m[1]: part for part in sections if (m := re.search(r'src="figures/(\w+)\.png"', part))}
+    assert list(shown) == list(FIGURES)
+    for name, part in shown.items():
+        place = name.removeprefix("figure_")
+        assert part.startswith(f"Figure {place[0]}({place[1]}):")
+        assert "**In the paper:**" in part and "**Here:**" in part and re.search(r'alt="[^"]{20,}"', part)
+        picture = (ROOT / "docs" / "figures" / f"{name}.png").read_bytes()
+        assert read_provenance(picture).asset == name
+        assert len(picture) <= MOST_BYTES
+    assert sum(file.stat().st_size for file in (ROOT / "docs" / "figures").iterdir()) < 1_500_000

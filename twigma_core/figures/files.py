@@ -1,7 +1,8 @@
 """How a figure becomes files that know where they come from.
 
-`render` writes SVG, PNG and a small preview; `read_provenance` reads the lineage back out of an SVG or a
-PNG. Where files are put is the lake's concern; what is drawn, the figure modules'.
+`render` writes SVG, PNG and a thumbnail; `smaller` makes a PNG for a page or a message; `read_provenance`
+reads the lineage back out of an SVG or a PNG. Where files are put is the lake's concern; what is drawn, the
+figure modules'.
 """
 
 from __future__ import annotations
@@ -57,7 +58,31 @@ def render(figure: Figure, provenance: Provenance) -> Rendered:
         dpi=DOTS_PER_INCH,
         metadata={"Date": None, "Creator": None, "Title": figure.get_label() or provenance.asset},
     )
-    return Rendered(svg=_with_record(drawn, record), png=png, thumbnail=_thumbnail(png))
+    return Rendered(svg=_with_record(drawn, record), png=png, thumbnail=smaller(png, THUMBNAIL_BYTES))
+
+
+def smaller(png: bytes, most: int, *, keep_provenance: bool = False) -> bytes:
+    """Return a PNG of at most `most` bytes, as wide as that and `THUMBNAIL_WIDTH` allow.
+
+    It carries the provenance of `png` only where asked to: that is some kilobytes.
+    """
+    from PIL import Image, PngImagePlugin
+
+    full = Image.open(io.BytesIO(png)).convert("RGB")
+    note = PngImagePlugin.PngInfo()
+    if keep_provenance:
+        note.add_text(_KEY, _read_png(png), zip=True)
+    width = min(THUMBNAIL_WIDTH, full.width)
+    while True:
+        small = full.resize(
+            (width, max(1, round(full.height * width / full.width))), Image.Resampling.LANCZOS
+        )
+        buffer = io.BytesIO()
+        colours = small.quantize(128, dither=Image.Dither.NONE)
+        colours.save(buffer, format="png", optimize=True, pnginfo=note)
+        if buffer.tell() <= most or width <= 160:
+            return buffer.getvalue()
+        width = int(width * 0.85)
 
 
 def read_provenance(data: bytes) -> Provenance:
@@ -88,23 +113,6 @@ def _with_record(svg: bytes, record: str) -> bytes:
         raise ValueError("matplotlib wrote an SVG without a root element")
     element = f'\n <metadata id="{_SVG_ID}">{escape(record)}</metadata>'.encode()
     return svg[: root.end()] + element + svg[root.end() :]
-
-
-def _thumbnail(png: bytes) -> bytes:
-    """Return a PNG of at most `THUMBNAIL_BYTES`, as wide as that and `THUMBNAIL_WIDTH` allow."""
-    from PIL import Image
-
-    full = Image.open(io.BytesIO(png)).convert("RGB")
-    width = min(THUMBNAIL_WIDTH, full.width)
-    while True:
-        small = full.resize(
-            (width, max(1, round(full.height * width / full.width))), Image.Resampling.LANCZOS
-        )
-        buffer = io.BytesIO()
-        small.quantize(128, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
-        if buffer.tell() <= THUMBNAIL_BYTES or width <= 160:
-            return buffer.getvalue()
-        width = int(width * 0.85)
 
 
 def _read_png(data: bytes) -> str:
