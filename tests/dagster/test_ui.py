@@ -5,6 +5,7 @@ With DOCS_SCREENSHOTS set to a folder, the pictures of the documents are written
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -16,11 +17,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import dagster as dg
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from PIL import Image
+from playwright.sync_api import FloatRect, Page, sync_playwright
 
 from tests.dagster.conftest import ROOT, Built, environment_of
 from twigma_core.lake import Lake
@@ -77,17 +79,38 @@ def _wait_until_up(address: str, log: Path, seconds: float = 120) -> None:
 def page(browser_path: str, served: tuple[str, Built]) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=list(BROWSER_FLAGS))
-        opened = browser.new_page(viewport={"width": 1800, "height": 1050})
+        opened = browser.new_page(viewport={"width": 1800, "height": 1050}, device_scale_factor=_sharpness())
         opened.set_default_timeout(60_000)
         opened.add_init_script("localStorage.setItem('communityNux', '1')")  # else a dialog blocks clicks
         yield opened
         browser.close()
 
 
-def _keep(page: Page, name: str) -> None:
+def _sharpness() -> float:
+    return 2.0 if os.environ.get("DOCS_SCREENSHOTS") else 1.0
+
+
+def _keep(page: Page, name: str, clip: FloatRect | None = None) -> None:
+    """Write a picture of the page, or of a part of it, for the documents, if it is asked for."""
     if folder := os.environ.get("DOCS_SCREENSHOTS"):
         page.wait_for_timeout(3000)
-        page.screenshot(path=Path(folder) / name)
+        taken = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+        taken.thumbnail((1800, 1800))
+        taken.quantize(128, dither=Image.Dither.NONE).save(Path(folder) / name, optimize=True)
+
+
+def _graph(page: Page) -> FloatRect:
+    """Return where the graph lies on the page; its lines are made dark enough for a document to show."""
+    page.add_style_tag(
+        content=":root, body {--color-lineage-edge: #5b6b80 !important}"
+        "[class*=zoomSliderContainer] {visibility: hidden}"
+    )
+    nodes = page.locator("svg[class*=AssetGraphExplorer] foreignObject").all()
+    boxes = [box for node in nodes if (box := node.bounding_box())]
+    left, top = min(box["x"] for box in boxes) - 12, min(box["y"] for box in boxes) - 12
+    right = max(box["x"] + box["width"] for box in boxes) + 4
+    bottom = max(box["y"] + box["height"] for box in boxes) + 4
+    return {"x": left, "y": top, "width": right - left, "height": bottom - top}
 
 
 def test_the_whole_graph_is_shown(page: Page, served: tuple[str, Built]) -> None:
@@ -95,12 +118,35 @@ def test_the_whole_graph_is_shown(page: Page, served: tuple[str, Built]) -> None
     page.goto(f"{address}/asset-groups")
     for group in GROUPS:
         page.get_by_text(group, exact=True).first.wait_for()
-    page.wait_for_timeout(2500)
-    _keep(page, "lineage.png")
     page.mouse.click(1100, 1000, button="right")
     page.get_by_role("menuitem", name="Expand all groups").click()
     page.get_by_text("codebook", exact=True).first.wait_for()  # nodes outside the view are not drawn
-    _keep(page, "lineage_assets.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "unfolded", "shown"),
+    [
+        ("lineage.png", "comparison references dataset figures", "collection images features"),
+        (
+            "lineage_assets.png",
+            " ".join(GROUPS),
+            "hashtags raw_tweets tweets tweet_media captions nsfw_scores",
+        ),
+    ],
+)
+def test_all_that_a_figure_comes_from(
+    page: Page, served: tuple[str, Built], name: str, unfolded: str, shown: str
+) -> None:
+    address, _ = served
+    groups = quote(",".join(f"global@global:{group}" for group in unfolded.split()))
+    selection = quote('+key:"figure_2c"')
+    page.goto(f"{address}/asset-groups~{selection}/?expanded={groups}")
+    graph = page.locator("svg[class*=AssetGraphExplorer]")
+    for asset in (*shown.split(), "dataset", "summaries", "codebook", "divergence_matrix", "figure_2c"):
+        graph.get_by_text(asset, exact=True).first.wait_for()
+    assert graph.get_by_text("engagement", exact=True).count() == 0
+    page.wait_for_timeout(2000)
+    _keep(page, name, _graph(page))
 
 
 def test_a_figure_shows_its_picture_and_what_it_came_from(page: Page, served: tuple[str, Built]) -> None:
@@ -110,7 +156,7 @@ def test_a_figure_shows_its_picture_and_what_it_came_from(page: Page, served: tu
     picture = page.locator("img[src^='data:image/png']").first
     picture.wait_for()
     assert picture.evaluate("image => image.naturalWidth") > 300
-    _keep(page, "figure_in_ui.png")
+    _keep(page, "figure_in_ui.png", {"x": 240, "y": 0, "width": 1560, "height": 750})
     page.goto(f"{address}/assets/figure_2d?view=lineage")
     page.get_by_text("engagement", exact=True).first.wait_for()
 

@@ -45,7 +45,7 @@ FAR = 25  # CIELAB; a just noticeable difference is about 2.3
 
 def linear(shade: object) -> np.ndarray:
     """Return linear RGB."""
-    rgb = np.array(to_rgb(shade))  # type: ignore[arg-type]
+    rgb: np.ndarray = np.array(to_rgb(shade))  # type: ignore[arg-type]
     return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
 
 
