@@ -45,6 +45,14 @@ def _weights() -> dy.String:
     return dy.String(description="sha256 of the model's weights")
 
 
+def _settings() -> dy.String:
+    return dy.String(description="Device, precision and batch of the model, which decide a row's last bits")
+
+
+def _file() -> dy.String:
+    return dy.String(description="sha256 of the picture file that the row was made of")
+
+
 def _low() -> dy.Float64:
     return dy.Float64(nullable=True, allow_inf=True, description="Lower end of the 95 % interval")
 
@@ -183,9 +191,10 @@ class Embeddings(dy.Schema):
 
     image_id = dy.String(primary_key=True, description="Picture")
     month = _month()
-    sha256 = dy.String(description="sha256 of the picture file that was embedded")
+    sha256 = _file()
     model = _model()
     weights_sha256 = _weights()
+    settings = _settings()
 
 
 class Captions(dy.Schema):
@@ -193,9 +202,11 @@ class Captions(dy.Schema):
 
     image_id = dy.String(primary_key=True, description="Picture")
     month = _month()
+    sha256 = _file()
     caption = dy.String(description="Caption")
     model = _model()
     weights_sha256 = _weights()
+    settings = _settings()
 
 
 class NsfwScores(dy.Schema):
@@ -203,9 +214,11 @@ class NsfwScores(dy.Schema):
 
     image_id = dy.String(primary_key=True, description="Picture")
     month = _month()
+    sha256 = _file()
     nsfw_score = dy.Float32(min=0, max=1, description="0 safe, 1 not safe")
     model = _model()
     weights_sha256 = _weights()
+    settings = _settings()
 
 
 # ---------------------------------------------------------------- dataset
@@ -304,12 +317,13 @@ class ReferenceEmbeddings(dy.Schema):
 
     image_id = dy.String(primary_key=True, description="Picture")
     corpus = dy.String(primary_key=True, description="Reference corpus")
-    sha256 = dy.String(description="sha256 of the picture file that was embedded")
+    sha256 = _file()
     artist = dy.String(nullable=True, description="Artist, where the corpus names one")
     prompt_id = dy.String(nullable=True, description="Same for all pictures of one prompt")
     nsfw_score = dy.Float32(min=0, max=1, nullable=True, description="0 safe, 1 not safe")
     model = _model()
     weights_sha256 = _weights()
+    settings = _settings()
 
 
 class ReferenceSummaries(dy.Schema):
@@ -340,8 +354,10 @@ class TextEmbeddings(dy.Schema):
     text_id = dy.String(primary_key=True, description="Id within the source")
     source = dy.String(primary_key=True, description="Text source")
     words = _count("Number of words")
+    sha256 = dy.String(description="sha256 of the text, in UTF-8")
     model = _model()
     weights_sha256 = _weights()
+    settings = _settings()
 
 
 # ---------------------------------------------------------------- themes

@@ -18,6 +18,7 @@ import dagster as dg
 import polars as pl
 from pydantic import create_model
 
+from twigma_core.incremental import Work
 from twigma_core.lake import Lake
 from twigma_dagster.settings import Settings, SettingsError, load_settings
 
@@ -133,47 +134,60 @@ class Pictures(dg.ConfigurableResource):
 
 
 @cache
-def _clip(name: str, weights: str, device: str) -> ClipEncoder:
+def _clip(name: str, weights: str, device: str, dtype: str, batch: int | None, folder: str) -> ClipEncoder:
     from twigma_core.models.clip import ClipEncoder
 
-    pretrained = None if name == "sample" or Path(name).exists() else weights
-    return ClipEncoder(name, pretrained, device=device)
+    return ClipEncoder(name, weights, device, dtype, batch, folder)
 
 
 @cache
-def _captioner(name: str, device: str) -> Captioner:
+def _captioner(name: str, device: str, dtype: str, batch: int | None, folder: str) -> Captioner:
     from twigma_core.models.blip import Captioner
 
-    return Captioner(name, device=device)
+    return Captioner(name, device, dtype, batch, folder=folder)
 
 
 @cache
-def _scorer(weights: str) -> NsfwScorer:
+def _scorer(weights: str, folder: str) -> NsfwScorer:
     from twigma_core.models.nsfw import NsfwScorer
 
-    return NsfwScorer(weights)
+    return NsfwScorer(weights, folder)
 
 
 class Models(dg.ConfigurableResource):
-    """The models, each loaded once in a process."""
+    """The models, each loaded once in a process.
+
+    With `reuse` off, a step computes all its rows, also those that are stored already.
+    """
 
     clip: str
     clip_weights: str
     blip: str
     nsfw: str
+    folder: str
     device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 0
+    reuse: bool = True
 
     def encoder(self) -> ClipEncoder:
         """Return the CLIP encoder."""
-        return _clip(self.clip, self.clip_weights, self.device)
+        return _clip(
+            self.clip, self.clip_weights, self.device, self.dtype, self.batch_size or None, self.folder
+        )
 
     def captioner(self) -> Captioner:
         """Return the BLIP captioner."""
-        return _captioner(self.blip, self.device)
+        return _captioner(self.blip, self.device, self.dtype, self.batch_size or None, self.folder)
 
     def scorer(self) -> NsfwScorer:
         """Return the NSFW head."""
-        return _scorer(self.nsfw)
+        return _scorer(self.nsfw, self.folder)
+
+    def work(self, context: dg.AssetExecutionContext, lake: LakeResource) -> Work:
+        """Return the partition that a step fills with one of the models."""
+        table = context.asset_key.path[-1]
+        return Work(lake.open(), table, context.partition_key, self.reuse, context.log.info)
 
 
 class References(dg.ConfigurableResource):
@@ -287,7 +301,10 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource]:
             clip_weights=settings.clip_weights,
             blip=settings.blip,
             nsfw=settings.nsfw,
+            folder=settings.weights_folder,
             device=settings.device,
+            dtype=settings.dtype,
+            batch_size=settings.batch_size,
         ),
         "references": _preset(
             References,

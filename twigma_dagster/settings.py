@@ -69,13 +69,21 @@ class Settings(BaseSettings):
         "",
         description="CLIP: a name of open_clip, a folder, or `sample`; empty is ViT-L-14 but for the sample",
     )
-    clip_weights: str = Field("openai", description="Pretrained tag or file of the CLIP weights")
+    clip_weights: str = Field("openai", description="Pretrained tag of open_clip, or safetensors file")
     blip_model: str = Field("", description="BLIP: a hub name, a folder, or `sample`; empty as CLIP_MODEL")
     nsfw_weights: str = Field(
         "", description="NSFW head: a pinned name, a file, or `sample`; empty as CLIP_MODEL"
     )
-    weights: str = Field("", description="Folder in which downloaded model weights are looked for")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where models run")
+    weights: str = Field(
+        "", description="Folder of model weights, see `twigma models`; empty is HOME/weights"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where models run; auto is all GPUs there are, else the CPU"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Precision of the models; auto is float16 on a GPU, float32 on a CPU"
+    )
+    batch_size: int = Field(0, ge=0, description="Pictures of a batch; 0 is the model's default")
     first_month: str = Field("2021-01", description="First month of the dataset, as YYYY-MM")
     clusters: int = Field(10, ge=2, description="Clusters of the theme model")
     seed: int = Field(0, ge=0, description="Seed of every random choice")
@@ -121,6 +129,11 @@ class Settings(BaseSettings):
         return str(Path(self.lake or self.home / "lake").resolve())
 
     @property
+    def weights_folder(self) -> str:
+        """Folder of model weights, absolute."""
+        return str(Path(self.weights or self.home / "weights").expanduser().resolve())
+
+    @property
     def sample(self) -> bool:
         """Whether the data are the synthetic sample, which every figure then says."""
         return self.source == "sample"
@@ -138,7 +151,9 @@ class Settings(BaseSettings):
     @property
     def nsfw(self) -> str:
         """NSFW head in force."""
-        return self.nsfw_weights or ("sample" if self.clip == "sample" else "laion-clip-vit-l-14")
+        return self.nsfw_weights or {"sample": "sample", "ViT-B-32": "nsfw_vit_b_32"}.get(
+            self.clip, "nsfw_vit_l_14"
+        )
 
     @property
     def notice(self) -> str:

@@ -18,6 +18,7 @@ from twigma_core.lake import Lake
 
 def _captions(month: str, ids: list[str]) -> pl.DataFrame:
     fixed = {"month": month, "caption": "a castle", "model": "m", "weights_sha256": "0"}
+    fixed |= {"sha256": "0", "settings": ""}
     return pl.DataFrame({"image_id": ids}).with_columns(
         **{key: pl.lit(value) for key, value in fixed.items()}
     )

@@ -39,7 +39,14 @@ def clusters(month: str = "2021-01", ids: tuple[str, ...] = ("1", "2")) -> pl.Da
 
 def vectors(value: float, ids: tuple[str, ...] = ("a", "b")) -> ArrayTable:
     table = pl.DataFrame(
-        {"image_id": ids, "month": "2021-01", "sha256": "s", "model": "m", "weights_sha256": "w"}
+        {
+            "image_id": ids,
+            "month": "2021-01",
+            "sha256": "s",
+            "model": "m",
+            "weights_sha256": "w",
+            "settings": "",
+        }
     )
     return ArrayTable(table, {"vectors": np.full((len(ids), 3), value, np.float32)})
 

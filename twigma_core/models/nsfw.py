@@ -27,49 +27,47 @@ class NsfwScorer:
     (out, in), ``linear_i.bias`` for i = 1, 2, ..., the last with one output.
 
     Args:
-        weights_name: ``sample`` (trained on the shipped CLIP), a safetensors file, or a known name
-            (``nsfw_vit_l_14``, ``nsfw_vit_b_32``) below the folder that ``TWIGMA_WEIGHTS`` names.
+        weights_name: ``sample`` (trained on the shipped CLIP), a known name (``nsfw_vit_l_14``,
+            ``nsfw_vit_b_32``), or a safetensors file.
+        folder: the weights folder, see ``weights``.
 
     Attributes:
         name: name of the model, for the tables.
         weights_sha256: sha256 of the weights file.
         dim: width of the embeddings it takes.
+        settings: how it runs; always on the CPU, in float32.
         clip_model: the CLIP whose embeddings it takes, where known.
         clip_sha256: sha256 of that CLIP's weights, where the file says so.
 
     Raises:
         WeightsNotFound: where there is no such file; the message names the cure.
-        ValueError: for a file that holds something else, or a known name with other contents.
+        WeightsMismatch: for a known name with other contents.
+        ValueError: for a file that holds something else.
     """
 
-    def __init__(self, weights_name: str | Path = weights.SAMPLE) -> None:
-        path = _file_of(str(weights_name))
-        self.weights_sha256 = weights.sha256_of(path)
-        pin = weights.pin_of(self.weights_sha256)
-        expected = weights.PINNED.get(str(weights_name))
-        if expected is not None and expected != pin:
-            raise ValueError(
-                f"NSFW head {weights_name}: {path} has sha256 {self.weights_sha256}, not {expected.sha256}; "
-                f"fetch it again from {expected.source}, or give its path to use it all the same"
-            )
-        if weights_name == weights.SAMPLE:
-            self.name = "sample-nsfw"
-        else:
-            self.name = pin.name if pin else path.stem
+    settings = f"cpu float32 batch {_BLOCK}"
+
+    def __init__(self, weights_name: str | Path = weights.SAMPLE, folder: str | Path | None = None) -> None:
+        path, self.weights_sha256 = _file_of(str(weights_name), weights.weights_folder(folder))
+        known = [head.name for head in weights.NSFW_HEADS.values() if head.sha256 == self.weights_sha256]
+        self.name = "sample-nsfw" if weights_name == weights.SAMPLE else (*known, path.stem)[0]
         tensors, metadata = _read(path)
         self._mean, self._scale, self._layers = _network(tensors, path)
         self.dim = int(self._mean.shape[0])
         self.clip_model = metadata.get("clip_model") or _CLIP_OF.get(self.name)
         self.clip_sha256 = metadata.get("clip_sha256")
 
-    def score(self, embeddings: NDArray[Any], clip_sha256: str | None = None) -> NDArray[np.float32]:
+    def score(
+        self, embeddings: NDArray[Any], clip_model: str | None = None, clip_sha256: str | None = None
+    ) -> NDArray[np.float32]:
         """Score embeddings: 0 safe, 1 not safe.
 
         Args:
             embeddings: (n, dim), each row of length 1 to within 1e-3. (Random rows score 0.01 on average with
                 LAION's head, and 0.6 if they are ten times as long: there would be no other sign.)
-            clip_sha256: sha256 of the CLIP that made them, where known; compared with the one that the head
-                was trained on, where the file says so.
+            clip_model: name of the CLIP that made them, where known.
+            clip_sha256: sha256 of its weights, where known. Compared with the CLIP that the head was trained
+                on: by the hash where the head's file says it, else by the name.
 
         Returns:
             (n,) float32 in [0, 1].
@@ -83,12 +81,7 @@ class NsfwScorer:
                 f"{self.name}: takes (n, {self.dim}) embeddings of {self.clip_model or 'its CLIP'}, not an "
                 f"array of shape {x.shape}; embed with that CLIP, or choose the head of the CLIP in use"
             )
-        if clip_sha256 and self.clip_sha256 and clip_sha256 != self.clip_sha256:
-            raise ValueError(
-                f"{self.name}: trained on embeddings of {self.clip_model} with weights "
-                f"{self.clip_sha256[:12]}, these are of {clip_sha256[:12]}; the scores would mean nothing. "
-                "Choose the head of the CLIP in use"
-            )
+        self.check_clip(clip_model, clip_sha256)
         x = x.astype(np.float32, copy=False)
         length = np.linalg.norm(x, axis=1)
         # Written so that a NaN counts as wrong.
@@ -107,6 +100,24 @@ class NsfwScorer:
             out[start : start + len(rows)] = self._forward(block)[: len(rows)]
         return out
 
+    def check_clip(self, clip_model: str | None, clip_sha256: str | None) -> None:
+        """Refuse embeddings of another CLIP; see ``score``.
+
+        Raises:
+            ValueError: the head was trained on those of another one.
+        """
+        if self.clip_sha256:
+            other = bool(clip_sha256) and clip_sha256 != self.clip_sha256
+        else:
+            other = bool(clip_model and self.clip_model) and _plain(clip_model) != _plain(self.clip_model)
+        if other:
+            trained = f"{self.clip_model} {(self.clip_sha256 or '')[:12]}".strip()
+            given = f"{clip_model or 'another CLIP'} {(clip_sha256 or '')[:12]}".strip()
+            raise ValueError(
+                f"{self.name}: trained on embeddings of {trained}, these are of {given}; the scores would "
+                "mean nothing. Choose the head of the CLIP in use, or load that CLIP by the name above"
+            )
+
     def _forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         h = (x - self._mean) / self._scale
         for k, (weight, bias) in enumerate(self._layers):
@@ -118,15 +129,22 @@ class NsfwScorer:
         return expit(h[:, 0])
 
 
-def _file_of(name: str) -> Path:
-    if name == weights.SAMPLE:
-        return weights.sample_weights("nsfw")
-    path = weights.local_weights(name)
+def _plain(clip_model: str | None) -> str:
+    """The model's name without the activation, which its weights decide."""
+    return (clip_model or "").replace("-quickgelu", "")
+
+
+def _file_of(name: str, root: Path) -> tuple[Path, str]:
+    """The head's file and its sha256."""
+    if (head := weights.NSFW_HEADS.get(name)) is not None:
+        found = weights.obtain(head, root)
+        return found.file, found.sha256
+    path = weights.sample_weights("nsfw") if name == weights.SAMPLE else weights.local(name, root)
     if path is None or not path.is_file():
         raise weights.WeightsNotFound(
-            f"NSFW head {name!r}: no such file; " + weights.cure(name, "the safetensors file")
+            f"NSFW head {name!r}: neither a file here nor a known name ({', '.join(weights.NSFW_HEADS)})"
         )
-    return path
+    return path, weights.sha256_of(path)
 
 
 def _read(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:

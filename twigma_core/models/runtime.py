@@ -1,75 +1,117 @@
-"""Where and how the models run: the device, batches of one fixed shape, quiet libraries.
+"""Where and how the models run: device, precision, threads, quiet libraries.
 
-What belongs here: what every model shares at run time. What does not: finding weights (``weights``) and the
-models themselves (``clip``, ``blip``, ``nsfw``).
+What belongs here: what every model shares at run time. What does not: feeding them (``pipeline``), finding
+weights (``weights``) and the models themselves (``clip``, ``blip``, ``nsfw``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import platform
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
-
-T = TypeVar("T")
 
 
-def choose_device(device: str = "auto") -> str:
-    """The torch device to run on: ``auto`` is the GPU where there is one, else the CPU.
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a model runs, and all that decides the last bits of what it makes.
+
+    Attributes:
+        devices: torch's names of them, ``cpu`` or ``cuda:0``, ``cuda:1``, ...; batches go to them in turn.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        batch_size: rows of every batch.
+    """
+
+    devices: tuple[str, ...]
+    dtype: str
+    batch_size: int
+
+    def __str__(self) -> str:
+        return f"{self.devices[0].partition(':')[0]} {self.dtype} batch {self.batch_size}"
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the devices are GPUs."""
+        return self.devices[0].startswith("cuda")
+
+    @property
+    def name(self) -> str:
+        """The devices' own name, for logs and figures."""
+        times = f"{len(self.devices)} x " if len(self.devices) > 1 else ""
+        return times + device_name(self.devices[0])
+
+
+def place(device: str, dtype: str, batch_size: int | None, on_cpu: int, on_gpu: int) -> Placement:
+    """Choose where and how a model runs: the one place where that is decided.
+
+    Args:
+        device: see ``choose_devices``.
+        dtype: ``auto`` is float16 on a GPU (which OpenAI's CLIP was released in, and nearer to float32 than
+            bfloat16 at the same speed) and float32 on a CPU.
+        batch_size: rows of every batch; None is the model's default for the device.
+        on_cpu: that default on a CPU.
+        on_gpu: and on a GPU.
+
+    Raises:
+        RuntimeError: where a GPU is asked for and torch sees none.
+        ValueError: for an unknown dtype or a batch size below 1.
+    """
+    devices = choose_devices(device)
+    gpu = devices[0].startswith("cuda")
+    size = (on_gpu if gpu else on_cpu) if batch_size is None else batch_size
+    if size < 1:
+        raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
+    if dtype not in get_args(Dtype):
+        raise ValueError(f"dtype is {dtype!r}: choose one of {', '.join(get_args(Dtype))}")
+    return Placement(devices, ("float16" if gpu else "float32") if dtype == "auto" else dtype, size)
+
+
+def choose_devices(device: str = "auto") -> tuple[str, ...]:
+    """The torch devices to run on.
+
+    Args:
+        device: ``auto`` is every GPU that this process may see, or else the CPU; ``cuda`` is every GPU; else
+            names with commas between them, such as ``cpu`` or ``cuda:0,cuda:1``.
 
     Raises:
         RuntimeError: where a GPU is asked for and torch sees none.
     """
     import torch
 
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if "cuda" in device and not gpus:
         raise RuntimeError(f"device {device!r}: torch sees no GPU here; choose device='cpu' or 'auto'")
-    return device
+    if device in ("auto", "cuda"):
+        return tuple(f"cuda:{number}" for number in range(gpus)) or ("cpu",)
+    return tuple(device.split(","))
 
 
-def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items in lists of ``size``; the last may be shorter. Holds one batch at a time."""
-    batch: list[T] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def padded(rows: torch.Tensor, size: int) -> torch.Tensor:
-    """The rows followed by zeros up to ``size`` rows.
-
-    Matrix kernels choose their blocking by the shape, so a row's last bits depend on how many rows stand
-    beside it. With one shape for every batch they do not, and equal pictures have equal embeddings.
-    """
+def device_name(device: str) -> str:
+    """A device's own name, such as "NVIDIA H100 80GB HBM3" or the processor's model."""
     import torch
 
-    missing = size - rows.shape[0]
-    return rows if missing == 0 else torch.cat([rows, rows.new_zeros((missing, *rows.shape[1:]))])
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.machine()}, {cores()} cores"
 
 
-def checked_picture(image: Image.Image | None, position: int) -> Image.Image:
-    """The picture as RGB.
-
-    Raises:
-        ValueError: where there is none, naming its position.
-    """
-    if image is None:
-        raise ValueError(
-            f"picture {position} is None: leave out pictures that could not be decoded, so that rows and "
-            "pictures stay in step"
-        )
-    return image if image.mode == "RGB" else image.convert("RGB")
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 SMALL = 20_000_000
@@ -84,6 +126,16 @@ def threads_for(model: torch.nn.Module) -> int | None:
     thread its last bits are the same on any number of cores.
     """
     return 1 if sum(p.numel() for p in model.parameters()) < SMALL else None
+
+
+def workers(placement: Placement, threads: int | None) -> int:
+    """The threads that prepare pictures: all cores beside a GPU, else those that the model leaves.
+
+    A model that takes every core of a CPU needs a hundred times as long for a picture as preparing it does.
+    """
+    if placement.on_gpu:
+        return cores()
+    return max(1, cores() - (threads or cores()))
 
 
 @contextlib.contextmanager

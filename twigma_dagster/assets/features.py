@@ -6,30 +6,48 @@ import dagster as dg
 import polars as pl
 
 from twigma_core import features
+from twigma_core.journal import clear
 from twigma_core.lake import ArrayTable
-from twigma_dagster.declare import table
+from twigma_dagster.declare import Metadata, table
 from twigma_dagster.resources import LakeResource, Models
 
 GROUP = "features"
 
 
-@table("embeddings", group=GROUP, gpu=True, kinds=("pytorch",))
+@table(
+    "embeddings",
+    group=GROUP,
+    gpu=True,
+    kinds=("pytorch",),
+    afterwards=lambda lake, month: clear(lake, "embeddings", month),
+)
 def embeddings(
     context: dg.AssetExecutionContext, lake: LakeResource, models: Models, images: pl.DataFrame
-) -> ArrayTable:
+) -> tuple[ArrayTable, Metadata]:
     """CLIP's image tower over every picture that opened (paper, Section 3)."""
-    return features.embed_pictures(lake.open(), images, models.encoder(), context.partition_key)
+    made, effort = features.embed_pictures(models.work(context, lake), images, models.encoder())
+    return made, effort.metadata()
 
 
-@table("captions", group=GROUP, gpu=True, kinds=("pytorch", "huggingface"))
+@table(
+    "captions",
+    group=GROUP,
+    gpu=True,
+    kinds=("pytorch", "huggingface"),
+    afterwards=lambda lake, month: clear(lake, "captions", month),
+)
 def captions(
     context: dg.AssetExecutionContext, lake: LakeResource, models: Models, images: pl.DataFrame
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, Metadata]:
     """BLIP's caption of every picture that opened (paper, Section 3)."""
-    return features.caption_pictures(lake.open(), images, models.captioner(), context.partition_key)
+    made, effort = features.caption_pictures(models.work(context, lake), images, models.captioner())
+    return made, effort.metadata()
 
 
-@table("nsfw_scores", group=GROUP)
-def nsfw_scores(models: Models, embeddings: ArrayTable) -> pl.DataFrame:
+@table("nsfw_scores", group=GROUP, afterwards=lambda lake, month: clear(lake, "nsfw_scores", month))
+def nsfw_scores(
+    context: dg.AssetExecutionContext, lake: LakeResource, models: Models, embeddings: ArrayTable
+) -> tuple[pl.DataFrame, Metadata]:
     """LAION's detector over the vectors (paper reference [4]); refused for vectors of another model."""
-    return features.score_pictures(embeddings, models.scorer())
+    made, effort = features.score_pictures(models.work(context, lake), embeddings, models.scorer())
+    return made, effort.metadata()

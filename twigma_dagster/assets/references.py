@@ -11,6 +11,7 @@ from twigma_core import features
 from twigma_core.analysis.codebook import Codebook
 from twigma_core.analysis.summary import EmbeddingSummary, summary_row
 from twigma_core.images.shards import prune
+from twigma_core.journal import clear
 from twigma_core.lake import ArrayTable, Lake
 from twigma_core.references.importer import import_corpus, load_corpus, shard_folder
 from twigma_core.references.texts import read_texts
@@ -38,14 +39,21 @@ def reference_images(
     }
 
 
-@table("reference_embeddings", group=GROUP, gpu=True, kinds=("pytorch",))
+@table(
+    "reference_embeddings",
+    group=GROUP,
+    gpu=True,
+    kinds=("pytorch",),
+    afterwards=lambda lake, corpus: clear(lake, "reference_embeddings", corpus),
+)
 def reference_embeddings(
     context: dg.AssetExecutionContext, lake: LakeResource, models: Models, reference_images: pl.DataFrame
-) -> ArrayTable:
+) -> tuple[ArrayTable, Metadata]:
     """The same CLIP tower and the same NSFW head as for the posts' pictures."""
-    return features.embed_references(
-        lake.open(), reference_images, models.encoder(), models.scorer(), context.partition_key
+    made, effort = features.embed_references(
+        models.work(context, lake), reference_images, models.encoder(), models.scorer()
     )
+    return made, effort.metadata()
 
 
 @table("reference_summaries", group=GROUP)
@@ -66,7 +74,16 @@ def texts(context: dg.AssetExecutionContext, references: References) -> pl.DataF
     return read_texts(context.partition_key, references.texts_folder())
 
 
-@table("text_embeddings", group=GROUP, gpu=True, kinds=("pytorch",))
-def text_embeddings(models: Models, texts: pl.DataFrame) -> ArrayTable:
+@table(
+    "text_embeddings",
+    group=GROUP,
+    gpu=True,
+    kinds=("pytorch",),
+    afterwards=lambda lake, source: clear(lake, "text_embeddings", source),
+)
+def text_embeddings(
+    context: dg.AssetExecutionContext, lake: LakeResource, models: Models, texts: pl.DataFrame
+) -> tuple[ArrayTable, Metadata]:
     """CLIP's text tower."""
-    return features.embed_texts(texts, models.encoder())
+    made, effort = features.embed_texts(models.work(context, lake), texts, models.encoder())
+    return made, effort.metadata()

@@ -38,6 +38,8 @@ def test_refuses_what_it_was_not_trained_on() -> None:
     scorer.score(x, clip_sha256=scorer.clip_sha256)
     with pytest.raises(ValueError, match="the scores would mean nothing"):
         scorer.score(x, clip_sha256="0" * 64)
+    # The shipped head knows its CLIP by its weights, whatever the folder that held them is called.
+    scorer.score(x, "another folder", scorer.clip_sha256)
     with pytest.raises(ValueError, match=r"takes \(n, 96\) embeddings of sample-clip"):
         scorer.score(unit_rows(5, 768))
     with pytest.raises(ValueError, match=r"5 of 5 rows are not of length 1 \(row 0 has 10\)"):
@@ -75,6 +77,7 @@ def test_real_heads(
     name: str, dim: int, layers: int, clip: str, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TWIGMA_WEIGHTS", str(shared_data / "weights"))
+    monkeypatch.setattr("twigma_core.models.weights.remember", None)  # what is pinned needs no first use
     scorer = NsfwScorer(name)
     assert (scorer.name, scorer.dim, len(scorer._layers), scorer.clip_model) == (name, dim, layers, clip)
     x = unit_rows(5000, dim)
@@ -84,12 +87,19 @@ def test_real_heads(
         assert np.median(scorer.score(x)) < 1e-3
     with pytest.raises(ValueError, match="not of length 1"):
         scorer.score(10 * x)
+    # Their files do not name the CLIP by its weights, but LAION says which it is.
+    scorer.score(x, clip, "any")
+    scorer.score(x, clip.replace("/", "-quickgelu/"), "any")
+    for other in (clip.replace("openai", "laion2b_s32b_b82k"), clip.replace("/", "-336/"), "my-folder"):
+        with pytest.raises(ValueError, match=f"trained on embeddings of {clip}, these are of {other}"):
+            scorer.score(x, other, "any")
 
 
-def test_wrong_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TWIGMA_WEIGHTS", raising=False)
-    with pytest.raises(weights.WeightsNotFound, match=r"TWIGMA_WEIGHTS.*LAION-AI"):
-        NsfwScorer("nsfw_vit_l_14")
+def test_wrong_files(tmp_path: Path, no_network: None) -> None:
+    with pytest.raises(weights.WeightsNotFound, match="neither a file here nor a known name"):
+        NsfwScorer("no-such-head")
+    with pytest.raises(weights.WeightsNotFound, match=r"twigma models fetch nsfw_vit_l_14.*sha256 fbd76a2d"):
+        NsfwScorer("nsfw_vit_l_14", tmp_path)
     (tmp_path / "text.safetensors").write_text("not weights")
     with pytest.raises(ValueError, match="is not a safetensors file"):
         NsfwScorer(tmp_path / "text.safetensors")
@@ -97,6 +107,5 @@ def test_wrong_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file(tensors, tmp_path / "nsfw_vit_l_14.safetensors")
     with pytest.raises(ValueError, match="the last layer must have one output"):
         NsfwScorer(tmp_path / "nsfw_vit_l_14.safetensors")
-    monkeypatch.setenv("TWIGMA_WEIGHTS", str(tmp_path))
-    with pytest.raises(ValueError, match="has sha256"):
-        NsfwScorer("nsfw_vit_l_14")
+    with pytest.raises(weights.WeightsMismatch, match="that the project knows it by"):
+        NsfwScorer("nsfw_vit_l_14", tmp_path)
