@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ import polars as pl
 from PIL import Image
 
 from twigma_core.images.decode import BadPicture, open_picture
-from twigma_core.images.shards import read_pictures
+from twigma_core.images.shards import iter_pictures
 from twigma_core.incremental import MAKER, PIECE, Effort, Maker, Work, fill
 from twigma_core.lake import ArrayTable
 from twigma_core.models.pipeline import Meter, ahead
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from twigma_core.models.clip import ClipEncoder
     from twigma_core.models.nsfw import NsfwScorer
 
+READ_AT_ONCE = 128
+"""Pictures that are read together, while as many are used and as many wait: some tens of megabytes."""
 Stored = tuple[str, str, bytes]
 """A stored picture: its id, the sha256 that its ledger names, its bytes."""
 
@@ -118,24 +119,17 @@ def score_pictures(work: Work, embeddings: ArrayTable, scorer: NsfwScorer) -> tu
 
 
 def stored_pictures(work: Work, rows: pl.DataFrame) -> Iterator[Stored]:
-    """Yield the stored pictures of a ledger's rows, in order; a shard is read while the last one is used.
+    """Yield the stored pictures of a ledger's rows, in order; some are read while those before are used.
 
     Raises:
         LookupError: a shard is gone, or ends too early.
     """
 
-    def read(piece: list[tuple[str, str, str, int, int]]) -> list[Stored]:
-        files = read_pictures(work.lake, piece[0][2], [(offset, length) for *_, offset, length in piece])
-        return [(image_id, sha256, data) for (image_id, sha256, *_), data in zip(piece, files, strict=True)]
+    def read(some: pl.DataFrame) -> list[Stored]:
+        files = iter_pictures(work.lake, some)
+        return [(name, sha256, data) for (name, data), sha256 in zip(files, some["sha256"], strict=True)]
 
-    def pieces() -> Iterator[list[tuple[str, str, str, int, int]]]:
-        for _, run in groupby(
-            rows.select("image_id", "sha256", "shard", "offset", "bytes").iter_rows(), key=lambda row: row[2]
-        ):
-            while piece := list(islice(run, PIECE)):
-                yield piece
-
-    for files in ahead(pieces(), read, depth=1, workers=1):
+    for files in ahead(rows.iter_slices(READ_AT_ONCE), read, depth=1, workers=1):
         yield from files
 
 

@@ -6,14 +6,13 @@ import hashlib
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from moto.server import ThreadedMotoServer
 
 from twigma_core import features, incremental
 from twigma_core.images.shards import write_shards
@@ -325,23 +324,11 @@ def test_pieces_of_another_model_and_unreadable_ones_are_not_resumed(
     assert other.computed == PICTURES
 
 
-@pytest.fixture
-def bucket() -> Iterator[Lake]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    options = {"key": "test", "secret": "test", "endpoint_url": f"http://127.0.0.1:{port}"}
-    lake = Lake("s3://twigma-test/lake", **options)
-    lake.root.fs.mkdir("twigma-test")
-    yield lake
-    server.stop()
-
-
 def test_on_s3_a_stopped_run_is_resumed_too(
-    bucket: Lake, tmp_path: Path, files: list[bytes], monkeypatch: pytest.MonkeyPatch
+    s3_lake: Lake, tmp_path: Path, files: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few, images = files[:20], ledger(bucket, files[:20], 20_000)
-    work, captioner = Work(bucket, "captions", MONTH), Captioner("sample", device="cpu", batch_size=2)
+    few, images = files[:20], ledger(s3_lake, files[:20], 20_000)
+    work, captioner = Work(s3_lake, "captions", MONTH), Captioner("sample", device="cpu", batch_size=2)
     opened: list[str] = []
     open_stored = features.open_stored
 
@@ -358,9 +345,9 @@ def test_on_s3_a_stopped_run_is_resumed_too(
     made, effort = features.caption_pictures(work, images, captioner)
     assert 0 < effort.resumed < 20
     assert effort.resumed + effort.computed == 20
-    bucket.write("captions", made, MONTH)
+    s3_lake.write("captions", made, MONTH)
     work.finish()
-    assert bucket.list_files(f"journal/captions/{MONTH}") == []
+    assert s3_lake.list_files(f"journal/captions/{MONTH}") == []
     local = Lake(tmp_path)
     whole, _ = features.caption_pictures(Work(local, "captions", MONTH), ledger(local, few), captioner)
     assert made.equals(whole)

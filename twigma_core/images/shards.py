@@ -107,22 +107,6 @@ def read_picture(lake: Lake, shard: str, offset: int, length: int) -> bytes:
     return next(_read(lake, [(shard, offset, length)]))
 
 
-def read_pictures(lake: Lake, shard: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Return several files of a shard, given by offset and length: one read where they lie close together.
-
-    What lies between them is read too as long as it is no more than they are themselves.
-
-    Raises:
-        LookupError: see `read_picture`.
-    """
-    first = min(offset for offset, _ in places)
-    span = max(offset + length for offset, length in places) - first
-    if span > 2 * sum(length for _, length in places):
-        return [read_picture(lake, shard, offset, length) for offset, length in places]
-    data = memoryview(read_picture(lake, shard, first, span))
-    return [bytes(data[offset - first : offset - first + length]) for offset, length in places]
-
-
 def iter_pictures(lake: Lake, frame: pl.DataFrame) -> Iterator[tuple[str, bytes]]:
     """Yield (image_id, bytes) for the rows of `frame` that have a place, in their order.
 
