@@ -28,6 +28,8 @@ FROZEN = ("cluster_model", "codebook", "projection_model")
 
 GATHERERS = ("report", "catalog", "paper_comparison")
 """Assets that show what is there, and say what is not, rather than wait for all of it."""
+OPTIONAL = {"hashtag_candidates": ("tweet_media", "images", "nsfw_scores")}
+"""What an asset shows where it is there, and does without where it is not."""
 
 
 def _list_is_as_reviewed(lake: Lake, _: str | None) -> bool:
@@ -136,6 +138,7 @@ def with_inputs(graph: dg.AssetGraph, lake: Lake, names: list[str], partition: s
         if name in GATHERERS or all(
             parent.key.path[-1] in found or _has(lake, parent, node.partitions_def, partition)
             for parent in parents
+            if parent.key.path[-1] not in OPTIONAL.get(name, ())
         ):
             found.append(name)
     return found

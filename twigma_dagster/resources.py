@@ -224,6 +224,13 @@ class Study(dg.ConfigurableResource):
     release_version: str = "1.0.0"
     ui: str = ""
 
+    @property
+    def notices(self) -> list[str]:
+        """What a reader must be told before anything else."""
+        from twigma_core.release.card import Publication
+
+        return Publication(synthetic=self.synthetic, notice=self.notice).notices
+
 
 class Volunteers(dg.ConfigurableResource):
     """People who label pictures. Those of the sample world are simulated and answer at once."""

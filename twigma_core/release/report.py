@@ -9,9 +9,7 @@ the page looks like in `templates/report.html`.
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +19,11 @@ import polars as pl
 from twigma_core.provenance import Provenance
 from twigma_core.release import report_views as views
 from twigma_core.release.report_lineage import lineage_views, merged, models
+from twigma_core.web_page import render
 
 LARGEST_SVG = 600_000
 """A drawing with more bytes than this is shown as a raster picture."""
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 
 
 @dataclass(frozen=True)
@@ -84,23 +83,14 @@ def build_report(
         ui: address of the Dagster UI, such as "http://127.0.0.1:3000", whose asset and run pages are linked
             to; without one there are no such links.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     records = merged(lineage, (figure.provenance for figure in figures))
     counts = views.month_counts(tables)
     reasons = views.by_reason(tables)
     quality = [views.statuses(tables), views.completeness(tables), views.bad_pages(tables)]
-    return environment.get_template("report.html").render(
+    return render(
+        _TEMPLATE,
         title=title,
         notices=notices,
-        policy=_policy(),
         ui=ui.rstrip("/"),
         known=set(records),
         totals=_totals(counts),
@@ -150,18 +140,6 @@ def _webp(png: bytes) -> bytes:
     buffer = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "WEBP", quality=88, method=4)
     return buffer.getvalue()
-
-
-def _policy() -> str:
-    """Return the content security policy: pictures in the page and its one style sheet, by hash."""
-    source = (_TEMPLATES / "report.html").read_text(encoding="utf-8")
-    found = re.search(r"<style>(.*?)</style>", source, flags=re.DOTALL)
-    if found is None:
-        raise ValueError("report.html has no <style> element; the page's policy is made from it")
-    style = base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
-    )
 
 
 def _totals(counts: pl.DataFrame | None) -> list[tuple[str, views.Cell]]:

@@ -12,10 +12,11 @@ from twigma_core.collect import completeness, parse
 from twigma_core.collect import hashtags as hashtag_list
 from twigma_core.collect.budget import spent
 from twigma_core.collect.pages import PageStore
+from twigma_core.collect.review import lay_out
 from twigma_core.collect.search import Collected
 from twigma_core.lake import Lake
-from twigma_dagster.declare import Metadata, table
-from twigma_dagster.resources import LakeResource, Posts
+from twigma_dagster.declare import Metadata, picture, table
+from twigma_dagster.resources import LakeResource, Posts, Study
 
 GROUP = "collection"
 ONE_CLIENT = "x_api"
@@ -95,7 +96,17 @@ def tweet_counts(
     }
 
 
-@table("hashtag_candidates", group=GROUP)
-def hashtag_candidates(tweets: pl.LazyFrame, hashtags: pl.DataFrame) -> pl.DataFrame:
-    """Ranked by co-occurrence and growth over all collected months."""
-    return hashtag_list.candidates(tweets, hashtags["hashtag"].to_list())
+@table("hashtag_candidates", group=GROUP, reads=("tweet_media", "images", "nsfw_scores"))
+def hashtag_candidates(
+    lake: LakeResource, study: Study, tweets: pl.LazyFrame, hashtags: pl.DataFrame
+) -> tuple[pl.DataFrame, Metadata]:
+    """Ranked by co-occurrence and growth over all months, the first posts of each laid out for review."""
+    store, reviewed = lake.open(), hashtags["hashtag"].to_list()
+    ranked = hashtag_list.candidates(tweets, reviewed)
+    review = lay_out(store, ranked, reviewed, study.notices)
+    page = store.write_bytes("review/hashtag_candidates.html", review.page.encode())
+    sheets = {
+        f"{place}. #{tag[:60]}": picture(sheet, "jpeg", "first posts")
+        for place, (tag, sheet) in enumerate(review.sheets.items(), 1)
+    }
+    return ranked, {"page to review": dg.MetadataValue.path(str(page)), **sheets}

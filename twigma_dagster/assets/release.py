@@ -11,7 +11,7 @@ from twigma_core.catalog import write_catalog
 from twigma_core.figures import FIGURES
 from twigma_core.lake import Lake
 from twigma_core.provenance import Provenance, Upstream
-from twigma_core.release.card import SYNTHETIC, Publication
+from twigma_core.release.card import Publication
 from twigma_core.release.gather import gather_figures, gather_lineage
 from twigma_core.release.package import write_release
 from twigma_core.release.report import build_report
@@ -118,7 +118,7 @@ def report(context: dg.AssetExecutionContext, lake: LakeResource, study: Study) 
         {name: store.scan(name) for name in REPORT_TABLES},
         store.read("paper_comparison"),
         gather_lineage(store),
-        notices=[text for text in (SYNTHETIC if study.synthetic else "", study.notice) if text],
+        notices=study.notices,
         ui=study.ui,
     )
     figures = [made for name in FIGURES if (made := record(store, name, None))]
