@@ -6,6 +6,7 @@ import csv
 import io
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,7 +27,7 @@ HOSTILE = (
 MONTHS = ("2022-08", "2022-09")
 
 
-def fill(name: str, rows: list[dict[str, object]]) -> pl.DataFrame:
+def fill(name: str, rows: list[Any]) -> pl.DataFrame:
     """A table of these rows, its other columns null or empty."""
     schema = tables.empty(name).schema
     return pl.DataFrame(rows, schema={key: schema[key] for key in rows[0]}).select(
