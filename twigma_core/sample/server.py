@@ -1,7 +1,8 @@
 """A server on this machine that speaks the parts of X's API v2 that collection uses, and serves the pictures.
 
-    GET /2/tweets/search/all     GET /2/tweets/search/recent     GET /2/tweets/counts/all
-    GET /2/tweets?ids=           GET /media/<name>.<ext>         GET /media/<name>?format=jpg&name=orig
+    GET /2/tweets/search/all     GET /2/tweets/counts/all        GET /2/tweets?ids=
+    GET /2/tweets/search/recent  GET /2/tweets/counts/recent
+    GET /media/<name>.<ext>      GET /media/<name>?format=jpg&name=orig
 
 ``python -m twigma_core.sample.server --port 0 --port-file F`` runs it; `running_server` runs it in a thread.
 It binds 127.0.0.1 only. What belongs here: HTTP, paging, limits, faults on demand. What does not: the world
@@ -67,11 +68,12 @@ class ServerOptions:
 
 @dataclass
 class Limiter:
-    """Counts requests by endpoint and window; `requests` is what tests read."""
+    """Counts requests by endpoint and window; `requests` and `asked`, in order, are what tests read."""
 
     options: ServerOptions
     faults: list[int] = field(init=False)
     requests: Counter[str] = field(default_factory=Counter)
+    asked: list[tuple[str, str]] = field(default_factory=list)
     _windows: dict[str, tuple[float, int]] = field(default_factory=dict)
     _last: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -281,6 +283,7 @@ def make_app(world: World | None = None, options: ServerOptions | None = None) -
             scheme, _, token = request.headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not token.strip():
                 return _error(401, "Unauthorized", "Unauthorized")
+            limiter.asked.append((name, request.url.query))
             status, headers = limiter.admit(name, time.time())
             if status != 200:
                 title = {429: "Too Many Requests", 503: "Service Unavailable"}.get(status, "Error")
@@ -295,6 +298,7 @@ def make_app(world: World | None = None, options: ServerOptions | None = None) -
 
     def picture(request: Request) -> Response:
         limiter.requests["media"] += 1
+        limiter.asked.append(("media", str(request.path_params["name"])))
         name, _, _ = str(request.path_params["name"]).partition(".")
         try:
             media_id = media.media_id_of(name)
@@ -309,6 +313,7 @@ def make_app(world: World | None = None, options: ServerOptions | None = None) -
             Route("/2/tweets/search/all", endpoint("search/all", lambda query: api.search(query, 500))),
             Route("/2/tweets/search/recent", endpoint("search/recent", lambda query: api.search(query, 100))),
             Route("/2/tweets/counts/all", endpoint("counts/all", api.counts)),
+            Route("/2/tweets/counts/recent", endpoint("counts/recent", api.counts)),
             Route("/2/tweets", endpoint("lookup", api.lookup)),
             Route("/media/{name}", picture),
         ]
@@ -319,10 +324,17 @@ def make_app(world: World | None = None, options: ServerOptions | None = None) -
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers at `url`; `requests` counts what it was asked, by endpoint."""
+    """A server that answers at `url`.
+
+    Attributes:
+        url: its base address.
+        requests: how many requests came, by endpoint.
+        asked: each of them in order: endpoint and query string, or "media" and file name.
+    """
 
     url: str
     requests: Counter[str]
+    asked: list[tuple[str, str]]
 
 
 @contextlib.contextmanager
@@ -348,7 +360,9 @@ def serve_in_thread(world: World | None = None, options: ServerOptions | None = 
                 raise RuntimeError("the sample server did not start; its thread ended or took over 10 s")
             time.sleep(0.01)
         try:
-            yield Running(f"http://{HOST}:{listener.getsockname()[1]}", app.state.limiter.requests)
+            limiter: Limiter = app.state.limiter
+            address = f"http://{HOST}:{listener.getsockname()[1]}"
+            yield Running(address, limiter.requests, limiter.asked)
         finally:
             server.should_exit = True
             thread.join(timeout=10)
