@@ -30,15 +30,15 @@ Asked = list[str | None]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
-    """A month of eighty posts; requests without end, so that no limit comes in between."""
+    """A month of sixty posts; requests without end, so that no limit comes in between."""
     world = load()
-    month = world.posts.filter(pl.col("month") == drill.MONTH).sort("created_at").head(80)
+    month = world.posts.filter(pl.col("month") == drill.MONTH).sort("created_at").head(60)
     with serve_in_thread(replace(world, posts=month), ServerOptions(search_limit=10**6)) as running:
         yield running
 
 
 def start(root: Path, server: Running) -> BaseProcess:
-    process = PROCESSES.Process(target=drill.collect, args=(root, server.url))
+    process = PROCESSES.Process(target=drill.collect, args=(root, server.url), daemon=True)
     process.start()
     return process
 
@@ -87,7 +87,7 @@ def test_thirty_kills(
     server: Running, undisturbed: tuple[dict[str, object], Asked, int], tmp_path: Path
 ) -> None:
     expected, all_pages, requests = undisturbed
-    assert len(all_pages) == len(set(all_pages)) >= 9 and requests > 60
+    assert len(all_pages) == len(set(all_pages)) >= 7 and requests > 50
     rng = np.random.default_rng(20220801)
     in_flight = ended_before = 0
     for number in range(KILLS):
