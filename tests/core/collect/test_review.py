@@ -90,6 +90,8 @@ def filled(lake: Lake) -> Lake:
                 "nsfw_score": 0.9 if one == "1" else 0.1,
                 "model": "m",
                 "weights_sha256": "w",
+                "sha256": "s",
+                "settings": "{}",
             }
             for one in ids
             if one != "2"
