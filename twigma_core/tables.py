@@ -630,9 +630,9 @@ class PaperComparison(dy.Schema):
     place = dy.String(description="Where the paper states it")
     paper = dy.String(description="The paper's words; several places are parted by …")
     kind = dy.Enum(
-        ["setting", "level", "direction", "outside"],
-        description="Choice of the method; value that depends on the data; stated order, as a contrast that "
-        "is positive where it holds; not computed here",
+        ["setting", "size", "level", "direction", "outside"],
+        description="Choice of the method; how much there is; value that depends on the data; stated order, "
+        "as a contrast that is positive where it holds; not computed here",
     )
     paper_value = dy.Float64(nullable=True, description="The paper's, as a number")
     paper_low = dy.Float64(nullable=True, description="Its 95 % interval, lower end")

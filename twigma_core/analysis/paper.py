@@ -6,6 +6,7 @@ asset that ours comes from, and how it is read from it (`paper_readers.py`). Her
 Kinds of number:
 
 - setting: a choice of the method, such as k = 10. Reproduced where ours is the same.
+- size: how much there is. Compared only where the data cover the paper's months, or hold a whole corpus.
 - level: a value that depends on the data. Reproduced where the intervals meet (within 5 % where neither
   side has one); not comparable on synthetic data.
 - direction: a stated order, turned into a contrast that is positive where the order holds. Reproduced where
@@ -25,8 +26,11 @@ import polars as pl
 from twigma_core import tables
 from twigma_core.analysis.contrasts import NOTHING, Estimate
 from twigma_core.analysis.paper_readers import Missing, Tables, read, selection
+from twigma_core.provenance import in_words
 
 TOLERANCE = 0.05
+MONTHS = [f"{year}-{month:02d}" for year in (2021, 2022, 2023) for month in range(1, 13)][:27]
+"""The paper's months, 2021-01 to 2023-03."""
 SYNTHETIC = "The data are synthetic, which says nothing about the paper's."
 
 
@@ -61,7 +65,7 @@ def paper_comparison(tables_by_asset: Tables, synthetic: bool) -> pl.DataFrame:
 
 def _compare(entry: Mapping[str, Any], given: Tables, synthetic: bool) -> dict[str, Any]:
     ours, missing = _find(entry, given)
-    verdict, because = ("not comparable", missing) if missing else _judge(entry, ours, synthetic)
+    verdict, because = ("not comparable", missing) if missing else _judge(entry, ours, given, synthetic)
     reasons = [because, _robustly(entry, given), entry["note"]]
     return {
         **{name: entry[name] for name in ("number", "place", "paper", "kind")},
@@ -105,7 +109,7 @@ def _robustly(entry: Mapping[str, Any], given: Tables) -> str | None:
     return f"Robust, with errors clustered by author: {ours.value:.4g}{interval}."
 
 
-def _judge(entry: Mapping[str, Any], ours: Estimate, synthetic: bool) -> tuple[str, str]:
+def _judge(entry: Mapping[str, Any], ours: Estimate, given: Tables, synthetic: bool) -> tuple[str, str]:
     value = ours.value
     assert value is not None
     if entry["kind"] == "setting":
@@ -117,7 +121,20 @@ def _judge(entry: Mapping[str, Any], ours: Estimate, synthetic: bool) -> tuple[s
         return verdict, f"{because} {SYNTHETIC}" if synthetic else because
     if synthetic:
         return "not comparable", "Synthetic data: only settings and directions can be compared."
+    if entry["kind"] == "size" and (other := _other_extent(entry["asset"], value, entry["value"], given)):
+        return "not comparable", other
     return _judge_level(ours, value, entry["value"], entry["low"], entry["high"])
+
+
+def _other_extent(asset: str, value: float, stated: float, given: Tables) -> str | None:
+    """Return why a size cannot be compared: the data cover other months, or a part of a corpus."""
+    if asset == "reference_images":
+        part = abs(value - stated) > TOLERANCE * stated
+        return "A part of the corpus is compared with, not all of it." if part else None
+    months = sorted(given["dataset"]["month"].unique()) if "dataset" in given else []
+    if months == MONTHS:
+        return None
+    return f"The data cover {in_words(months) or 'no month'}, the paper {in_words(MONTHS)}."
 
 
 def _judge_direction(ours: Estimate) -> tuple[str, str]:
@@ -139,6 +156,8 @@ def _judge_level(
         ends, whose = (ours.low, ours.high), "The interval here"
     elif low is not None:
         ends, whose = (value, value), "The value here"
+    elif value == stated:
+        return "reproduced", "The number is the same."
     elif abs(value - stated) <= TOLERANCE * abs(stated):
         return "reproduced", f"Within {TOLERANCE:.0%} of the paper's; neither has an interval."
     else:

@@ -116,7 +116,7 @@ def test_every_entry_can_be_read_and_says_from_where() -> None:
     assert set(computed["how"].str.split(" ").list.first()) == set(readers.READERS)
     assert set(computed["asset"]) <= set(tables.SCHEMAS)
     assert set(subject.needed_assets()) <= set(tables.SCHEMAS)
-    assert numbers.filter(pl.col("kind").is_in(["level", "setting"]))["value"].null_count() == 0
+    assert numbers.filter(pl.col("kind").is_in(["level", "setting", "size"]))["value"].null_count() == 0
     assert numbers.filter(pl.col("kind") == "outside")["note"].null_count() == 0
     assert all(re.search(r"Section|Figure|Table|[Ee]quation|Abstract", place) for place in numbers["place"])
     said = {how: readers.selection(how) for how in computed["how"]}
@@ -182,7 +182,10 @@ def test_values_are_read_and_judged_on_real_data() -> None:
     assert verdicts["rate ratio, ArtBench quintile 2"] == "differs"  # [1.04, 1.06] against [1.11, 1.12]
     assert verdicts["hashtags"] == "reproduced"
     assert verdicts["clusters of TWIGMA"] == "differs" and "8" in found["clusters of TWIGMA"]["because"]
-    assert verdicts["pictures"] == "differs"
+    assert verdicts["pictures"] == "not comparable"
+    assert found["pictures"]["because"] == (
+        "The data cover 2021-01 … 2021-03 (3), the paper 2021-01 … 2023-03 (27)."
+    )
     assert found["posts with downloadable pictures"]["value"] == 2
     assert found["pictures no longer available"]["value"] == 0.25
     assert verdicts["pictures no longer available"] == "reproduced"  # one of four: the interval holds 10 %
@@ -216,6 +219,21 @@ def test_each_row_says_why_in_a_sentence_and_what_the_robust_column_says() -> No
     assert found["clusters of TWIGMA"]["because"] == "The setting here is 8."
     assert found["pictures"]["selection"] == "rows" and found["pictures"]["paper_value"] == 805_650
     assert "column = paper" in found["rate ratio, LAION quintile 1"]["selection"]
+
+
+def test_sizes_are_compared_over_the_same_months_and_whole_corpora() -> None:
+    months = pl.DataFrame({"image_id": subject.MONTHS, "tweet_id": ["1"] * 27, "month": subject.MONTHS})
+    corpus = pl.DataFrame({"corpus": ["artbench"] * 59_000 + ["laion"], "status": ["ok"] * 59_001})
+    corpus = corpus.with_columns(style=pl.lit("baroque"), prompt_id=pl.lit(None, dtype=pl.String))
+    months = months.with_columns(nsfw_score=0.1)
+    whole = given() | {"dataset": months, "reference_images": corpus}
+    found = rows_of(subject.paper_comparison(whole, synthetic=False))
+    assert found["months"]["verdict"] == "reproduced"
+    assert found["months"]["because"] == "The number is the same."
+    assert found["pictures"]["verdict"] == "differs"
+    assert found["pictures"]["because"].startswith("3.35e-05 times the paper's")
+    assert found["ArtBench pictures"]["verdict"] == "reproduced"
+    assert found["LAION-5B pictures"]["because"] == "A part of the corpus is compared with, not all of it."
 
 
 def test_directions_are_contrasts_with_the_interval_of_a_difference() -> None:
