@@ -61,6 +61,12 @@ def _high() -> dy.Float64:
     return dy.Float64(nullable=True, allow_inf=True, description="Upper end of the 95 % interval")
 
 
+def _reason() -> dy.String:
+    return dy.String(
+        nullable=True, description="Why value or interval is missing or open; null where neither is"
+    )
+
+
 # ---------------------------------------------------------------- collection
 
 
@@ -459,6 +465,7 @@ class Divergences(dy.Schema):
     high = _high()
     n_month = _count("Pictures of the month")
     n_corpus = _count("Pictures of the corpus")
+    reason = _reason()
 
 
 class DivergenceMatrix(dy.Schema):
@@ -474,6 +481,36 @@ class DivergenceMatrix(dy.Schema):
     n_p = _count("Pictures of the row source")
     n_q = _count("Pictures of the column source")
     smoothing = dy.Float64(nullable=True, description="Pseudo-count added to each cell")
+    reason = _reason()
+
+
+class DivergenceRobustness(dy.Schema):
+    """Whether the choice of measure and quantizer matters: each variant's order of the pairs of sources."""
+
+    variant = dy.String(primary_key=True, description="Measure, cells, and seed of the quantizer, in words")
+    source_p = dy.String(primary_key=True, description="Row source: twigma or a reference corpus")
+    source_q = dy.String(primary_key=True, description="Column source")
+    measure = dy.String(description="Measure")
+    cells = dy.Int64(nullable=True, description="Quantizer cells; null where the measure uses none")
+    seed = dy.Int64(nullable=True, description="Seed of the quantizer; null for the frozen codebook, or none")
+    value = dy.Float64(nullable=True, description="Estimate")
+    low = _low()
+    high = _high()
+    n_p = _count("Pictures of the row source that it is computed from")
+    n_q = _count("Pictures of the column source")
+    smoothing = dy.Float64(nullable=True, description="Pseudo-count added to each cell")
+    rank = dy.Int64(nullable=True, min=1, description="Rank of the pair in the variant, from 1, the nearest")
+    kendall_tau = dy.Float64(
+        nullable=True,
+        min=-1,
+        max=1,
+        description="Of the variant's order of the pairs against that of kl over 10 cells",
+    )
+    claim_holds = dy.Bool(
+        nullable=True,
+        description="Whether posts and DiffusionDB are nearer to one another than either to a human corpus",
+    )
+    reason = _reason()
 
 
 class VariationMetrics(dy.Schema):
@@ -484,7 +521,8 @@ class VariationMetrics(dy.Schema):
     value = dy.Float64(nullable=True, description="Estimate; null where it is undefined")
     low = _low()
     high = _high()
-    n = _count("Pictures")
+    n = _count("Pictures it is computed from")
+    reason = _reason()
 
 
 class VariationTable(dy.Schema):
@@ -499,6 +537,7 @@ class VariationTable(dy.Schema):
     low = _low()
     high = _high()
     n = _count("Pictures it is computed from")
+    reason = _reason()
 
 
 class PairDistances(dy.Schema):
@@ -533,6 +572,7 @@ class TextVariation(dy.Schema):
     high = _high()
     n = _count("Texts after matching")
     mean_words = dy.Float64(nullable=True, description="Mean words after matching")
+    reason = _reason()
 
 
 # ---------------------------------------------------------------- engagement

@@ -222,4 +222,15 @@ def divergences_are_sane(lake: Lake, _: str | None) -> Verdict:
     return not bad and table.height > 0, f"{bad} of {table.height} are not"
 
 
+@check("every_pair_or_a_reason", "divergence_robustness")
+def robustness_is_complete(lake: Lake, _: str | None) -> Verdict:
+    """Each variant has every pair of sources, each with a value or with the reason why there is none."""
+    table = lake.read("divergence_robustness")
+    pairs = table.select("source_p", "source_q").unique().height
+    short = table.group_by("variant").len().filter(pl.col("len") != pairs).height
+    silent = table.filter(pl.col("value").is_null(), pl.col("reason").is_null()).height
+    seen = f"{table['variant'].n_unique()} variants of {pairs} pairs; {short} short, {silent} without a reason"
+    return not short and not silent and table.height > 0, seen
+
+
 SCHEMA_CHECKS = [fits_schema(name) for name in SCHEMAS]

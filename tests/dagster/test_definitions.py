@@ -18,7 +18,8 @@ MONTHLY = """raw_tweets tweets tweet_media tweet_counts images embeddings captio
 BY_CORPUS = "reference_images reference_embeddings reference_summaries".split()
 BY_TEXT = "texts text_embeddings".split()
 WHOLE = """hashtags hashtag_candidates cluster_model cluster_themes cluster_trends projection_model codebook
-    divergence_matrix variation_table pair_distances prompt_variation text_variation engagement inspirations
+    divergence_matrix divergence_robustness variation_table pair_distances prompt_variation text_variation
+    engagement inspirations
     annotation_tasks annotations annotation_concordance paper_comparison release report catalog""".split()
 GPU = {"embeddings", "captions", "reference_embeddings", "text_embeddings"}
 FIGURE_NAMES = [f"figure_{n}" for n in "1b 1c 2a 2b 2c 2d 3a 3b 3c 3d 4a 4b 4c 4d 4e".split()]

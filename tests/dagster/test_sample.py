@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 
 from tests.dagster.conftest import Built
-from twigma_core.analysis import prompts, variation
+from twigma_core.analysis import prompts
 from twigma_core.analysis.engagement import engagement_table
 from twigma_core.analysis.summary import EmbeddingSummary, add_up
 from twigma_core.analysis.themes import cluster_trends
+from twigma_core.analysis.variation_tables import groups_of, variation_table
 from twigma_core.figures import FIGURES
 from twigma_core.figures.files import read_provenance
 from twigma_core.lake import Lake
@@ -66,7 +67,7 @@ def groups(lake: Lake, rng: np.random.Generator) -> None:
         EmbeddingSummary.from_arrays(dict(lake.read_arrays("summaries", m).arrays)) for m in MONTHS_OF_SAMPLE
     ]
     sources["twigma"] = add_up(parts)
-    lake.write("variation_table", variation.variation_table(sources, variation.groups_of(mixed)))
+    lake.write("variation_table", variation_table(sources, groups_of(mixed)))
 
 
 def words(lake: Lake, rng: np.random.Generator) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from twigma_core import tables
-from twigma_core.analysis.distances import group_distances, mean_distance_interval
+from twigma_core.analysis.distances import mean_distance_interval
+from twigma_core.analysis.groups import group_distances
 
 if TYPE_CHECKING:
     from twigma_core.lake import ArrayTable
@@ -122,9 +123,7 @@ def text_variation(text_embeddings: Mapping[str, ArrayTable], seed: int = 0) -> 
         rows.append(
             {
                 "source": source,
-                "value": interval.value,
-                "low": interval.low,
-                "high": interval.high,
+                **interval.columns(),
                 "n": len(x),
                 "mean_words": float(words.mean()) if len(words) else None,
             }

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
@@ -25,7 +26,8 @@ import xxhash
 
 from twigma_core.analysis.codebook import Codebook
 from twigma_core.analysis.distances import check_rows, row_mean_distances
-from twigma_core.analysis.variation import explained_by_largest, geometric_mean_deviation, quantized_entropy
+from twigma_core.analysis.spectrum import explained_by_largest, positive, vendi
+from twigma_core.analysis.variation import geometric_mean_deviation, quantized_entropy
 
 SAMPLE_SIZE = 4096
 NO_LIMIT = 2**62
@@ -164,17 +166,27 @@ class EmbeddingSummary:
             sample_size=size,
         )
 
-    def subsample(self, n: int) -> EmbeddingSummary:
-        """Return the summary of the first `n` rows of the sample: a random subset. It has no histogram.
+    def subsamples(self, n: int, most: int = 1) -> list[EmbeddingSummary]:
+        """Return the summaries of disjoint random subsets of `n` pictures, without histograms.
+
+        The subsets are runs of the sample, which a hash has put in random order.
+
+        Args:
+            n: pictures of each, at least 1.
+            most: subsets at most; the sample may hold fewer.
 
         Raises:
-            ValueError: the sample has fewer rows.
+            ValueError: the sample has fewer than n rows.
         """
-        if n > len(self.sample):
+        if not 1 <= n <= len(self.sample):
             raise ValueError(f"cannot take {n} rows of a sample of {len(self.sample)}; keep a larger sample")
-        return EmbeddingSummary.from_embeddings(
-            self.sample[:n], self.sample_ids[:n], sample_size=self.sample_size
-        )
+        starts = range(0, min(most, len(self.sample) // n) * n, n)
+        return [
+            EmbeddingSummary.from_embeddings(
+                self.sample[i : i + n], self.sample_ids[i : i + n], sample_size=self.sample_size
+            )
+            for i in starts
+        ]
 
     # ------------------------------------------------------------ moments
 
@@ -206,10 +218,10 @@ class EmbeddingSummary:
 
     @cached_property
     def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
-        """Singular values of the embedding matrix, (d,) descending, and its right singular vectors (d, d)."""
+        """Eigenvalues of XᵀX that are not 0, (r,) descending, and their eigenvectors, (d, r)."""
         values, vectors = np.linalg.eigh(self.second_moment)
-        values = np.where(values > values[-1] * _ROUNDING, values, 0.0)
-        return np.sqrt(values[::-1]), vectors[:, ::-1]
+        kept = np.flatnonzero(positive(values))[::-1]
+        return values[kept], vectors[:, kept]
 
     # ------------------------------------------------------------ metrics
 
@@ -220,6 +232,10 @@ class EmbeddingSummary:
     def inverse_explained_variance(self) -> float | None:
         """Return Σσᵢ/σ₁ of the embedding matrix, exact from XᵀX; None without pictures."""
         return None if self.count == 0 else explained_by_largest(self.spectrum[0])
+
+    def vendi_score(self) -> float | None:
+        """Return the Vendi score of the embeddings, exact from XᵀX; None without pictures."""
+        return None if self.count == 0 else vendi(self.spectrum[0])
 
     def product_of_marginal_variances(self) -> float | None:
         """Return (Πσ̂ᵢ)^(1/d), exact from the moments; None below two pictures."""
@@ -309,8 +325,12 @@ class EmbeddingSummary:
             FileNotFoundError: there is no such file.
             ValueError: the file holds no summary.
         """
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls.from_arrays(dict(arrays))
+        with Path(path).open("rb") as file:
+            try:
+                with np.load(file, allow_pickle=False) as arrays:
+                    return cls.from_arrays(dict(arrays))
+            except (AttributeError, TypeError, EOFError, BadZipFile, ValueError) as error:
+                raise ValueError(f"{path} holds no summary ({error}); make the summary again") from error
 
 
 def add_up(summaries: Iterable[EmbeddingSummary]) -> EmbeddingSummary:

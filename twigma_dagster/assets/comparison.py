@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from twigma_core.analysis import codebook as quantizer
-from twigma_core.analysis import divergence, prompts, variation
+from twigma_core.analysis import divergence, prompts, robustness, variation_tables
 from twigma_core.analysis.summary import EmbeddingSummary, add_up
 from twigma_core.lake import ArrayTable
 from twigma_dagster.declare import Metadata, table
@@ -60,10 +60,21 @@ def divergence_matrix(
     return divergence.divergence_table(_sources(summaries, reference_summaries))
 
 
+@table("divergence_robustness", group=GROUP, kinds=("faiss",))
+def divergence_robustness(
+    divergence_matrix: pl.DataFrame,
+    summaries: dict[str, ArrayTable],
+    reference_summaries: dict[str, ArrayTable],
+) -> tuple[pl.DataFrame, Metadata]:
+    """The matrix again over quantizers of 4 to 500 cells, each from several seeds: does the order hold?"""
+    rows = robustness.divergence_robustness(_sources(summaries, reference_summaries), divergence_matrix)
+    return rows, robustness.in_words(rows)
+
+
 @table("variation_metrics", group=GROUP)
 def variation_metrics(context: dg.AssetExecutionContext, summaries: ArrayTable) -> pl.DataFrame:
     """The paper's four metrics of the month, from its summary alone."""
-    return variation.variation_metrics(
+    return variation_tables.variation_metrics(
         EmbeddingSummary.from_arrays(dict(summaries.arrays)), context.partition_key
     )
 
@@ -77,10 +88,10 @@ def variation_table(
 ) -> dict[str, pl.DataFrame]:
     """Each source, and pairs of one artist or one prompt (Figures 3a and 3b)."""
     sources = _sources(summaries, reference_summaries)
-    groups = variation.groups_of(reference_embeddings)
+    groups = variation_tables.groups_of(reference_embeddings)
     return {
-        "variation_table": variation.variation_table(sources, groups),
-        "pair_distances": variation.pair_distances(sources, groups, text_embeddings),
+        "variation_table": variation_tables.variation_table(sources, groups),
+        "pair_distances": variation_tables.pair_distances(sources, groups, text_embeddings),
     }
 
 

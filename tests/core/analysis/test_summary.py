@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import polars as pl
 import pytest
@@ -16,6 +18,7 @@ from twigma_core.analysis.variation import (
     mean_pairwise_distance,
     product_of_marginal_variances,
     quantized_entropy,
+    vendi_score,
 )
 from twigma_core.lake import ArrayTable, Lake
 
@@ -70,6 +73,28 @@ def test_summaries_form_a_commutative_monoid(parts: tuple[np.ndarray, list[int],
     assert_same(EmbeddingSummary.identity(DIM, CODEBOOK) + a, a)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(4, 60), st.integers(2, 12), st.integers(1, 5), st.integers(0, 10_000))
+def test_every_metric_of_a_sum_is_that_of_the_whole(n: int, d: int, parts: int, seed: int) -> None:
+    """1e-6 relative is the promise; months may be cut anywhere, empty ones among them."""
+    rng = np.random.default_rng(seed)
+    x, ids = rows(n, d, seed), names(n)
+    cuts = [0, *sorted(rng.integers(0, n + 1, size=parts - 1).tolist()), n]
+    codebook = Codebook.from_centroids({3: rows(3, d, seed + 1)})
+    merged = add_up(
+        EmbeddingSummary.from_embeddings(x[i:j], ids[i:j], codebook) for i, j in itertools.pairwise(cuts)
+    )
+    whole = EmbeddingSummary.from_embeddings(x, ids, codebook)
+    for metric in (
+        "mean_pairwise_distance",
+        "inverse_explained_variance",
+        "product_of_marginal_variances",
+        "vendi_score",
+        "entropy",
+    ):
+        assert getattr(merged, metric)() == pytest.approx(getattr(whole, metric)(), rel=1e-6), metric
+
+
 def test_metrics_of_a_sum_are_those_of_the_rows() -> None:
     x = rows(900)
     ids = names(900)
@@ -80,6 +105,7 @@ def test_metrics_of_a_sum_are_those_of_the_rows() -> None:
     assert merged.mean_pairwise_distance() == pytest.approx(mean_pairwise_distance(x), rel=1e-9)
     assert merged.inverse_explained_variance() == pytest.approx(inverse_explained_variance(x), rel=1e-9)
     assert merged.product_of_marginal_variances() == pytest.approx(product_of_marginal_variances(x), rel=1e-9)
+    assert merged.vendi_score() == pytest.approx(vendi_score(x), rel=1e-9)
     assert merged.entropy() == pytest.approx(quantized_entropy(codebook.counts(x)[5]), rel=1e-12)
     np.testing.assert_allclose(merged.covariance(), np.cov(x.T.astype(np.float64)), atol=1e-12)
 
@@ -92,9 +118,12 @@ def test_the_sample_is_of_fixed_size_and_spread_over_all_rows() -> None:
     assert np.all(np.diff(summary.sample_keys.astype(object)) > 0)
     assert 1700 < positions.mean() < 2300  # not the first rows, whose mean would be 200
     np.testing.assert_array_equal(summary.sample, x[summary.sample_ids.astype(int)])
-    np.testing.assert_array_equal(summary.subsample(100).sample_ids, summary.sample_ids[:100])
+    first, second = summary.subsamples(100, most=2)
+    np.testing.assert_array_equal(first.sample_ids, summary.sample_ids[:100])
+    np.testing.assert_array_equal(second.sample_ids, summary.sample_ids[100:200])
+    assert len(summary.subsamples(150, most=9)) == 2
     with pytest.raises(ValueError, match="401 rows of a sample of 400"):
-        summary.subsample(401)
+        summary.subsamples(401)
 
 
 def test_saved_and_loaded_without_pickle(tmp_path) -> None:
@@ -107,6 +136,19 @@ def test_saved_and_loaded_without_pickle(tmp_path) -> None:
     without = {name: array for name, array in summary.to_arrays().items() if name != "sample"}
     with pytest.raises(ValueError, match="'sample' is missing"):
         EmbeddingSummary.from_arrays(without)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a summary", b"PK\x03\x04 cut short"])
+def test_a_file_that_holds_no_summary_is_named(tmp_path, content: bytes) -> None:
+    path = tmp_path / "broken.summary"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken.summary holds no summary .* make the summary again"):
+        EmbeddingSummary.load(path)
+    np.save(path.with_suffix(".npy"), np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="holds no summary"):
+        EmbeddingSummary.load(path.with_suffix(".npy"))  # never unpickled
+    with pytest.raises(FileNotFoundError):
+        EmbeddingSummary.load(tmp_path / "none.summary")
 
 
 def test_kept_in_the_lake_as_it_is(lake: Lake) -> None:

@@ -163,6 +163,7 @@ def _comparison(rng: np.random.Generator) -> tuple[pl.DataFrame, pl.DataFrame]:
                     "n_p": 400,
                     "n_q": 400,
                     "smoothing": 0.5,
+                    "reason": None,
                 }
             )
     rows.append({**rows[1], "measure": "js", "value": 0.2})
@@ -251,9 +252,11 @@ def _variation(rng: np.random.Generator) -> dict[str, pl.DataFrame]:
             low, high = (None, None) if value is None else (0.985 * value, 1.015 * value)
             table.append(
                 {"source": source, "metric": metric, "value": value, "low": low, "high": high, "n": 400}
+                | {"reason": None}
             )
     text = [
         {"source": s, "value": v, "low": v - 0.012, "high": v + 0.012, "n": 350, "mean_words": 17.2}
+        | {"reason": None}
         for s, v in texts.items()
     ]
     words = rng.integers(2, 50, 160)

@@ -157,6 +157,7 @@ def lake_tables(world: World) -> dict[str, pl.DataFrame]:
                 "n_p": 60,
                 "n_q": 80,
                 "smoothing": 0.5,
+                "reason": None,
             }
             for measure, cells in (("kl", 500), ("frechet", None))
             for p in sources
@@ -192,6 +193,7 @@ def lake_tables(world: World) -> dict[str, pl.DataFrame]:
                 "low": [0.7] * 5,
                 "high": [0.95] * 5,
                 "n": [60] * 5,
+                "reason": [None] * 5,
             }
         ),
     }
