@@ -229,7 +229,9 @@ def robustness_is_complete(lake: Lake, _: str | None) -> Verdict:
     pairs = table.select("source_p", "source_q").unique().height
     short = table.group_by("variant").len().filter(pl.col("len") != pairs).height
     silent = table.filter(pl.col("value").is_null(), pl.col("reason").is_null()).height
-    seen = f"{table['variant'].n_unique()} variants of {pairs} pairs; {short} short, {silent} without a reason"
+    seen = (
+        f"{table['variant'].n_unique()} variants of {pairs} pairs; {short} short, {silent} without a reason"
+    )
     return not short and not silent and table.height > 0, seen
 
 

@@ -121,7 +121,8 @@ def test_two_halves_of_a_collection_are_nearer_than_two_collections(
 ) -> None:
     """By every measure of distance; each value is finite, and what has no interval says why.
 
-    Precision and density are of another kind: portraits lie among works of all kinds, not the other way round.
+    Precision and density are of another kind: portraits lie among works of all kinds, not the other way
+    round.
     """
     three = {name: summaries[name] for name in ("even", "odd", "local")}
     frame = divergence_matrix(three, MEASURES)
