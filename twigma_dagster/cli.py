@@ -1,12 +1,12 @@
-"""The command line: `twigma demo`, `build`, `estimate`, `ui`, `lineage`, `sql`, `settings`."""
+"""The command line: `twigma demo`, `build`, `estimate`, `ui`, `exec`, `lineage`, `sql`, `settings`."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,14 +23,26 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = Console()
 
 
+POSTGRES = """
+# Added because TWIGMA_DATABASE is set: runs, events and schedules live in PostgreSQL.
+storage:
+  postgres:
+    postgres_url:
+      env: TWIGMA_DATABASE
+"""
+
+
 def prepare() -> Settings:
     """Read the settings, make the home folder, and point DAGSTER_HOME into it."""
     settings = load_settings()
     home = (settings.home / "dagster").resolve()
     home.mkdir(parents=True, exist_ok=True)
-    ours = Path(__file__).resolve().parents[1] / "dagster.yaml"
-    if ours.exists():
-        shutil.copyfile(ours, home / "dagster.yaml")
+    ours = (Path(__file__).resolve().parents[1] / "dagster.yaml").read_text()
+    whole = ours + POSTGRES if settings.database else ours
+    # Several processes may start at once: none may read half a file.
+    with tempfile.NamedTemporaryFile("w", dir=home, suffix=".yaml", delete=False) as file:
+        file.write(whole)
+    Path(file.name).replace(home / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["TWIGMA_HOME"] = str(settings.home.resolve())
     return load_settings()
@@ -175,6 +187,22 @@ def ui(
                 child.kill()
 
 
+@app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def execute(
+    command: Annotated[
+        list[str], typer.Argument(help="A command, such as: dagster job list -w workspace.yaml")
+    ],
+) -> None:
+    """Run a command of Dagster's own on this platform's home, with these settings."""
+    prepare()
+    beside = Path(sys.executable).with_name(command[0])  # Dagster's commands stand beside this one
+    program = str(beside) if beside.exists() else command[0]
+    try:
+        os.execvp(program, [program, *command[1:]])
+    except FileNotFoundError:
+        raise SettingsError(f"{command[0]}: there is no such command") from None
+
+
 @app.command()
 def lineage(file: Annotated[Path, typer.Argument(help="A figure (SVG, PNG) or a table (Parquet)")]) -> None:
     """Print what a figure or table came from, read from the file itself."""
@@ -208,7 +236,7 @@ def main() -> None:
     try:
         app()
     except (SettingsError, MissingPartition, RuntimeError) as error:
-        console.print(f"twigma: {error}", style="red", markup=False, highlight=False)
+        console.print(f"twigma: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
 
 

@@ -33,6 +33,11 @@ class Settings(BaseSettings):
         description="Root of the lake: a folder, or s3://bucket/prefix, which the standard AWS_* variables "
         "reach (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL); empty is HOME/lake",
     )
+    database: SecretStr | None = Field(
+        None,
+        description="PostgreSQL for Dagster's runs and events, as "
+        "postgresql+psycopg2://user:password@host/name; empty is SQLite in HOME",
+    )
     source: Literal["sample", "x", "archive"] = Field(
         "sample", description="Where posts come from: the shipped sample world, X's API, or an archive"
     )
@@ -107,6 +112,14 @@ class Settings(BaseSettings):
         if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", value):
             raise ValueError(f"{value!r} is not a month; write it as 2021-01")
         return value
+
+    @field_validator("database")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        # Dagster hands the address to SQLAlchemy, which takes another driver if none is named.
+        if value and not value.get_secret_value().startswith("postgresql+psycopg2://"):
+            raise ValueError("write it as postgresql+psycopg2://user:password@host/name")
+        return value or None
 
     @field_validator("x_api", "media_base")
     @classmethod
