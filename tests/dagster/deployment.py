@@ -174,17 +174,20 @@ def _start_all(running: Deployment) -> None:
     as_postgres = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
     shutil.chown(running.folder / "password", "postgres")
     made = running.run(
-        [*as_postgres, str(where("initdb")), f"--username={postgres['POSTGRES_USER']}", "--auth=scram-sha-256",
-         f"--pwfile={running.folder / 'password'}", f"--pgdata={data}", "--no-sync"]
-    )  # fmt: skip
+        [
+            *(*as_postgres, str(where("initdb")), f"--pgdata={data}", "--no-sync", "--auth=scram-sha-256"),
+            *(f"--username={postgres['POSTGRES_USER']}", f"--pwfile={running.folder / 'password'}"),
+        ]
+    )
     assert made.returncode == 0, made.stderr
     running.start("postgres", [*as_postgres, str(where("postgres")), "-D", str(data), "-k", str(data)])
     running.start("store", [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", "8333"])
     address = f"postgresql://{postgres['POSTGRES_USER']}:{postgres['POSTGRES_PASSWORD']}@postgres:5432"
     psql = ["psql", f"{address}/postgres", "-c", f"create database {postgres['POSTGRES_DB']}"]
     running.wait_until("PostgreSQL", psql, "postgres", 60)
-    bucket = f"import boto3; boto3.client('s3').create_bucket(Bucket='{found['store']['environment']['S3_BUCKET']}')"
-    running.wait_until("object store", [sys.executable, "-c", bucket], "code", 60)
+    bucket = found["store"]["environment"]["S3_BUCKET"]
+    create = f"import boto3; boto3.client('s3').create_bucket(Bucket='{bucket}')"
+    running.wait_until("object store", [sys.executable, "-c", create], "code", 60)
     for name in ("ray", "code", "webserver", "daemon", "proxy"):
         for earlier in found[name].get("depends_on", {}):
             if earlier in ("code", "webserver"):
