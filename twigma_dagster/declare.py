@@ -25,7 +25,9 @@ from twigma_dagster.io import Frame, LakeIO, Made, existing
 from twigma_dagster.partitions import EVERY, PARTITIONS, UP_TO_THIS_MONTH
 
 OWNERS = ["team:twigma"]
-GPU = {"twigma/compute": "gpu"}
+COMPUTE = "twigma/compute"
+"""Tag of a step that says which lane it takes."""
+CPU, GPU = "cpu", "gpu"
 GPU_POOL = "gpu"
 Metadata = Mapping[str, Any]
 EARLIER_MONTHS: dict[str, tuple[str, ...]] = {}
@@ -76,7 +78,7 @@ def table(
             },
             "deps": [dg.AssetDep(name, partition_mapping=partition_mapping(name, cut)) for name in reads],
             "group_name": group,
-            "op_tags": GPU if gpu else None,
+            "op_tags": {COMPUTE: GPU if gpu else CPU},
             "pool": GPU_POOL if gpu else pool,
         }
         described: dict[str, dict[str, Any]] = {

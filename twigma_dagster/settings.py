@@ -92,9 +92,22 @@ class Settings(BaseSettings):
     first_month: str = Field("2021-01", description="First month of the dataset, as YYYY-MM")
     clusters: int = Field(10, ge=2, description="Clusters of the theme model")
     seed: int = Field(0, ge=0, description="Seed of every random choice")
-    executor: Literal["in_process", "multiprocess"] = Field(
-        "in_process", description="How the steps of a run execute; see docs/architecture.md"
+    gpu_lane: Literal["local", "ray", "k8s"] = Field(
+        "local", description="Where GPU steps run: this machine, a Ray cluster, Kubernetes jobs"
     )
+    gpu_slots: int = Field(1, ge=1, description="GPU steps at once, over all runs")
+    cpu_slots: int = Field(1, ge=1, description="Other steps at once in a run, each in a process of its own")
+    gpus_per_step: float = Field(1, ge=0, description="GPUs that a step asks of Ray or Kubernetes")
+    gpu_wait_minutes: int = Field(
+        60,
+        ge=1,
+        description="Minutes that a GPU step may wait for a GPU of Ray or Kubernetes before it fails",
+    )
+    ray_address: str = Field("", description="Ray's job server, such as http://ray:8265")
+    k8s_image: str = Field("", description="Image of the GPU steps; empty is that of the code location")
+    k8s_namespace: str = Field("default", description="Namespace of the GPU steps' jobs")
+    k8s_service_account: str = Field("", description="Service account of the GPU steps' jobs")
+    k8s_node_selector: str = Field("", description="Labels of nodes for GPU steps, as key=value,key=value")
     release_profile: Literal["ids_strict", "paper_compat"] = Field(
         "ids_strict", description="Columns that a release holds"
     )
@@ -121,7 +134,14 @@ class Settings(BaseSettings):
             raise ValueError("write it as postgresql+psycopg2://user:password@host/name")
         return value or None
 
-    @field_validator("x_api", "media_base")
+    @field_validator("k8s_node_selector")
+    @classmethod
+    def _is_selector(cls, value: str) -> str:
+        if value and not all(re.fullmatch(r"[^=,]+=[^=,]+", pair) for pair in value.split(",")):
+            raise ValueError(f"{value!r} is not a node selector; write it as key=value,key=value")
+        return value
+
+    @field_validator("x_api", "media_base", "ray_address")
     @classmethod
     def _is_address(cls, value: str) -> str:
         if value and not re.match(r"https?://", value):
@@ -145,6 +165,11 @@ class Settings(BaseSettings):
     def weights_folder(self) -> str:
         """Folder of model weights, absolute."""
         return str(Path(self.weights or self.home / "weights").expanduser().resolve())
+
+    @property
+    def node_selector(self) -> dict[str, str]:
+        """Labels that the nodes of GPU steps must have."""
+        return dict(pair.split("=") for pair in self.k8s_node_selector.split(",") if pair)
 
     @property
     def sample(self) -> bool:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,9 +34,9 @@ def where(program: str) -> str | None:
     return shutil.which(program) or (str(found[-1]) if found else None)
 
 
-def lacking() -> str:
-    """Return why the services cannot run on this machine; empty if they can."""
-    missing = [program for program in NEEDED if not where(program)]
+def lacking(*programs: str) -> str:
+    """Return why programs cannot run in a network of their own on this machine; empty if they can."""
+    missing = [program for program in programs if not where(program)]
     if missing:
         return f"not installed: {', '.join(missing)}"
     return "" if os.geteuid() == 0 else "a network namespace needs root"
@@ -80,13 +80,13 @@ class Deployment:
     Attributes:
         folder: where they write.
         services: the compose file's.
-        keeper: process that holds the namespace.
+        prefix: what makes a command run within the namespace.
         processes: of each service.
     """
 
     folder: Path
     services: dict[str, dict[str, Any]]
-    keeper: subprocess.Popen[bytes]
+    prefix: list[str]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def environment(self, service: str) -> dict[str, str]:
@@ -203,28 +203,38 @@ def _health(service: Mapping[str, Any]) -> list[str]:
 
 
 @contextmanager
-def deployed(folder: Path, variables: Mapping[str, str]) -> Iterator[Deployment]:
-    """Run all services of docker-compose.yml below `folder`, with the variables that .env would hold."""
-    folder.chmod(0o755)
-    found = services(variables)
+def namespace(folder: Path, names: Iterable[str]) -> Iterator[list[str]]:
+    """Make a network of loopback only, in which `names` are this machine; give the prefix of its commands."""
     hosts = folder / "hosts"
-    hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ["localhost", *found]))
+    hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ["localhost", *names]))
     setup = f"ip link set lo up && mount --bind {hosts} /etc/hosts && echo up && exec sleep infinity"
     keeper = subprocess.Popen(
         ["unshare", "--net", "--mount", "sh", "-c", setup], stdout=subprocess.PIPE, start_new_session=True
     )
     assert keeper.stdout
-    assert keeper.stdout.readline() == b"up\n", "the namespace could not be made"
-    running = Deployment(folder, found, keeper)
     try:
-        _start_all(running)
-        yield running
+        assert keeper.stdout.readline() == b"up\n", "the namespace could not be made"
+        yield ["nsenter", "--target", str(keeper.pid), "--net", "--mount", f"--wd={ROOT}", "--"]
     finally:
-        for process in [*reversed(running.processes.values()), keeper]:
-            _end(process)
+        end(keeper)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+@contextmanager
+def deployed(folder: Path, variables: Mapping[str, str]) -> Iterator[Deployment]:
+    """Run all services of docker-compose.yml below `folder`, with the variables that .env would hold."""
+    folder.chmod(0o755)
+    found = services(variables)
+    with namespace(folder, found) as prefix:
+        running = Deployment(folder, found, prefix)
+        try:
+            _start_all(running)
+            yield running
+        finally:
+            for process in reversed(running.processes.values()):
+                end(process)
+
+
+def end(process: subprocess.Popen[Any]) -> None:
     """End a process that we started and all that it started."""
     for kind, patience in ((signal.SIGTERM, 15), (signal.SIGKILL, 15)):
         try:

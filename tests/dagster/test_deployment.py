@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.dagster.conftest import Built
-from tests.dagster.deployment import ROOT, Deployment, deployed, interpolate, lacking
+from tests.dagster.deployment import NEEDED, ROOT, Deployment, deployed, interpolate, lacking
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -64,7 +64,7 @@ def test_secrets_come_from_the_environment_only() -> None:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """All services of the compose file, up; needs root, PostgreSQL's programs, Caddy and iproute2."""
-    if why := lacking():
+    if why := lacking(*NEEDED):
         message = f"the services of docker-compose.yml cannot run here: {why}"
         if os.environ.get("CI"):
             pytest.fail(message)
