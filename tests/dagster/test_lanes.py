@@ -294,7 +294,7 @@ def test_a_killed_run_leaves_no_orphan_on_the_gpu(far: Place, ray: object) -> No
 
 def test_a_killed_cluster_fails_the_step(far: Place, ray: subprocess.Popen[bytes]) -> None:
     far.hold("gpu_one")
-    run = far.start("gpu_one")
+    run = far.start("gpu_one", TWIGMA_GPU_SLOTS="4")  # no daemon here frees the slots of the runs above
     far.note("gpu_one")
     os.killpg(ray.pid, signal.SIGKILL)
     began = time.monotonic()

@@ -25,7 +25,7 @@ from twigma_dagster.lanes.local import step_of
 SIGN_OF_LIFE = f"{HIDDEN_TAG_PREFIX}twigma-alive"
 LOOK_S = 5.0
 """Seconds between two looks of a remote step at its run."""
-SILENCE_S = 40.0
+SILENCE_S = 30.0
 """Seconds without a new sign of life after which a remote step ends itself."""
 
 
@@ -122,10 +122,11 @@ def _give_sign(context: StepHandlerContext) -> None:
 
 
 def _with_watch(context: StepHandlerContext) -> StepHandlerContext:
-    """Return the context with `python -m twigma_dagster.lanes.remote` as the step's entry point."""
+    """Return the context with this module as the step's entry point in place of Dagster's own."""
     arguments = context.execute_step_args
     origin = arguments.job_origin
-    watched = origin.repository_origin._replace(entry_point=["python", "-m", __name__])
+    python = origin.repository_origin.executable_path
+    watched = origin.repository_origin._replace(entry_point=[python, "-m", __name__])
     step = step_of(context)
     inner = StepHandlerContext(
         context.instance,
