@@ -144,7 +144,8 @@ def _build(months: list[str]) -> tuple[Lake, bool, Callable[[], None]]:
 
     lake = Lake(load_settings().lake_root)
     with dg.DagsterInstance.get() as instance:
-        outcome = headless.build(defs, instance, lake, months, console)
+        far = load_settings().gpu_lane != "local"
+        outcome = headless.build(defs, instance, lake, months, console, lanes=far)
     headless.show_built(lake, list(SCHEMAS), console)
     headless.show_failures(outcome, console)
     show = partial(headless.show_places, lake, outcome.ran, time.monotonic() - start, console)

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import dagster as dg
 import polars as pl
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.execution.execution_result import ExecutionResult
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -46,15 +49,30 @@ class Outcome:
 
 
 def build(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, lake: Lake, months: list[str], console: Console
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    lake: Lake,
+    months: list[str],
+    console: Console,
+    lanes: bool = False,
 ) -> Outcome:
     """Materialize all that is not up to date for these months.
 
     A step that fails takes only what depends on it along: all else is built, and what had been built
     stays. The next call goes on from there.
+
+    Args:
+        definitions: of the graph.
+        instance: in which the runs are recorded.
+        lake: what is there.
+        months: to build.
+        console: where progress is shown.
+        lanes: let the steps take the lanes of `executors`; else they run in this process, one after the
+            other, which saves a build of many small runs the start of worker processes.
     """
     close_dead_runs(instance)
     job = definitions.resolve_implicit_global_asset_job_def()
+    execute = run_in_lanes if lanes else run
     graph = definitions.resolve_asset_graph()
     plan = list(batches(definitions, months))
     columns = (
@@ -76,7 +94,7 @@ def build(
             outcome.skipped += [_place(name, batch.partition) for name in stale if name not in ready]
             if ready:
                 chosen = Batch(tuple(ready), batch.partition)
-                run(
+                execute(
                     job,
                     instance,
                     chosen,
@@ -119,10 +137,8 @@ def run(
     run_id = str(uuid.uuid4())
 
     def listen(entry: dg.EventLogEntry) -> None:
-        event = entry.dagster_event
-        if event and event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
-            outcome.ran += 1
-            on_asset(_place(event.asset_key.path[-1], batch.partition))
+        if entry.dagster_event:
+            _note(entry.dagster_event, batch, outcome, on_asset)
 
     instance.add_event_listener(run_id, listen)
     result = job.execute_in_process(
@@ -132,13 +148,47 @@ def run(
         asset_selection=[dg.AssetKey(name) for name in batch.assets],
         raise_on_error=False,
         run_id=run_id,
-        tags={PROCESS_TAG: f"{platform.node()}:{os.getpid()}"},
+        tags=_tags(batch),
     )
     if not result.success:
         outcome.failed += failures(result, batch.partition)
 
 
-def failures(result: dg.ExecuteInProcessResult, partition: str | None) -> list[str]:
+def run_in_lanes(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    batch: Batch,
+    outcome: Outcome,
+    on_asset: Callable[[str], object],
+) -> None:
+    """Execute one batch as a Dagster run whose steps take their lanes; add to `outcome`."""
+    code = ReconstructableRepository.for_module("twigma_dagster.definitions", "defs")
+    with dg.execute_job(
+        code.get_reconstructable_job(job.name),
+        instance,
+        run_config=QUIET,
+        asset_selection=[dg.AssetKey(name) for name in batch.assets],
+        raise_on_error=False,
+        tags=_tags(batch),
+    ) as result:
+        for event in result.all_events:
+            _note(event, batch, outcome, on_asset)
+        if not result.success:
+            outcome.failed += failures(result, batch.partition)
+
+
+def _tags(batch: Batch) -> dict[str, str]:
+    process = {PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
+    return process | ({PARTITION_NAME_TAG: batch.partition} if batch.partition else {})
+
+
+def _note(event: dg.DagsterEvent, batch: Batch, outcome: Outcome, on_asset: Callable[[str], object]) -> None:
+    if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
+        outcome.ran += 1
+        on_asset(_place(event.asset_key.path[-1], batch.partition))
+
+
+def failures(result: ExecutionResult, partition: str | None) -> list[str]:
     """Return a line for each failed step and blocking check of a run: where, and the error's own message."""
     lines = []
     for event in result.all_events:

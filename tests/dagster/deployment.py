@@ -108,16 +108,7 @@ class Deployment:
 
     def inside(self, command: list[str]) -> list[str]:
         """Return a command as it runs within the namespace."""
-        return [
-            "nsenter",
-            "--target",
-            str(self.keeper.pid),
-            "--net",
-            "--mount",
-            f"--wd={ROOT}",
-            "--",
-            *command,
-        ]
+        return [*self.prefix, *command]
 
     def start(self, service: str, command: list[str]) -> None:
         """Start a service; what it prints goes to a log of its name."""
