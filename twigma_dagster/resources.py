@@ -105,7 +105,9 @@ class Posts(dg.ConfigurableResource):
         """Return a client of X's API, or of the sample's server; `say` is told of waits."""
         from twigma_core.collect.x_api import TIERS, XClient
 
-        tier = TIERS[self.x_search]
+        tier = TIERS.get(self.x_search)
+        if tier is None:
+            raise SettingsError(f"posts.x_search: {self.x_search!r} is neither {' nor '.join(TIERS)}")
         if self.source == "sample":
             small = replace(tier, page_size=SAMPLE_PAGE)
             address = self.x_api or sample_address()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -41,9 +42,14 @@ def settings_of(fake_x: FakeX, home: Path, **changes: object) -> Settings:
     return Settings(home=home, source="x", x_api=fake_x.url).model_copy(update=changes)
 
 
+@cache
+def job_of(settings: Settings) -> dg.JobDefinition:
+    return build_defs(settings).resolve_implicit_global_asset_job_def()
+
+
 def collect(settings: Settings, instance: dg.DagsterInstance, *tables: str) -> headless.Outcome:
     outcome = headless.Outcome()
-    job = build_defs(settings).resolve_implicit_global_asset_job_def()
+    job = job_of(settings)
     if not Lake(settings.lake_root).has("hashtags"):
         headless.run(job, instance, Batch(("hashtags",), None), outcome, lambda _: None)
     headless.run(job, instance, Batch(tables or TABLES, MONTH), outcome, lambda _: None)
@@ -88,7 +94,7 @@ def test_the_budget_stops_a_month_and_a_higher_one_carries_it_on(fake_x: FakeX, 
 
 def test_the_launchpad_chooses_the_search_and_the_budget_of_one_run(fake_x: FakeX, tmp_path: Path) -> None:
     settings = settings_of(fake_x, tmp_path)
-    job = build_defs(settings).resolve_implicit_global_asset_job_def()
+    job = job_of(settings)
     with dg.DagsterInstance.ephemeral() as instance:
         collect(settings, instance, "raw_tweets")
         fake_x.requests.clear()
@@ -100,9 +106,18 @@ def test_the_launchpad_chooses_the_search_and_the_budget_of_one_run(fake_x: Fake
             asset_selection=[dg.AssetKey("raw_tweets")],
             raise_on_error=False,
         )
-    failure = headless.failures(result, "2022-09")
-    assert "recent search reaches back to" in failure[0] and "set TWIGMA_X_SEARCH=all" in failure[0]
-    assert fake_x.requests == []
+        failure = headless.failures(result, "2022-09")
+        assert "recent search reaches back to" in failure[0] and "set TWIGMA_X_SEARCH=all" in failure[0]
+        assert fake_x.requests == []
+        result = job.execute_in_process(
+            run_config={"resources": {"posts": {"config": {"budget": 0.3}}}},
+            instance=instance,
+            partition_key="2022-09",
+            asset_selection=[dg.AssetKey("raw_tweets")],
+            raise_on_error=False,
+        )
+    assert "budget of $0.30 stops it before page 0" in headless.failures(result, "2022-09")[0]
+    assert fake_x.counts == 1, "address, source and prices are those of the settings all the same"
 
 
 def test_an_edit_of_the_list_is_picked_up_and_buys_the_new_hashtag_alone(
@@ -118,7 +133,7 @@ def test_an_edit_of_the_list_is_picked_up_and_buys_the_new_hashtag_alone(
         monkeypatch.setattr(hashtags, "REVIEWED", longer)
         assert not is_current(lake, "hashtags", None)
         asked = len(fake_x.requests)
-        job = build_defs(settings).resolve_implicit_global_asset_job_def()
+        job = job_of(settings)
         headless.run(job, instance, Batch(("hashtags",), None), headless.Outcome(), lambda _: None)
         assert not is_current(lake, "raw_tweets", MONTH)
         assert collect(settings, instance).failed == []

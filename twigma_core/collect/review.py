@@ -152,11 +152,9 @@ def _sheet(pictures: Sequence[Image.Image | None]) -> bytes:
 
 
 def _numbers(row: Mapping[str, Any]) -> str:
-    growth = (
-        "new"
-        if row["growth"] is None
-        else f"{row['growth']:.1f} times as many in the last month as in the first"
-    )
+    growth = "none in the first month, or one month alone"
+    if row["growth"] is not None:
+        growth = f"{row['growth']:.1f} times as many in the last month as in the first"
     return (
         f"{row['posts']:,} posts ({row['share']:.1%} of all) by {row['authors']:,} authors; {growth}; score "
         f"{row['score']:,.1f}"
