@@ -126,7 +126,7 @@ def test_an_edit_of_the_list_is_picked_up_and_buys_the_new_hashtag_alone(
     settings = settings_of(fake_x, tmp_path / "home")
     lake = Lake(settings.lake_root)
     with dg.DagsterInstance.ephemeral() as instance:
-        assert collect(settings, instance).failed == []
+        assert collect(settings, instance, "raw_tweets").failed == []
         assert is_current(lake, "hashtags", None)
         longer = tmp_path / "hashtags.csv"
         longer.write_text(hashtags.REVIEWED.read_text() + "sdxl,co-occurrence,2026-11-24,\n")
@@ -136,7 +136,7 @@ def test_an_edit_of_the_list_is_picked_up_and_buys_the_new_hashtag_alone(
         job = job_of(settings)
         headless.run(job, instance, Batch(("hashtags",), None), headless.Outcome(), lambda _: None)
         assert not is_current(lake, "raw_tweets", MONTH)
-        assert collect(settings, instance).failed == []
+        assert collect(settings, instance, "raw_tweets").failed == []
     queries = {params["query"].partition(")")[0] for _, params in fake_x.requests[asked:]}
     assert queries == {"(#sdxl"}
 
@@ -156,10 +156,10 @@ def test_no_secret_reaches_a_log_a_file_or_the_event_store(
         fake_x.fail(503, body={"detail": told})
         fake_x.fail(429, {"x-rate-limit-reset": "1600000000"}, {"title": told})
         fake_x.fail(403, body={"title": told, "errors": [{"message": told}]})
-        refused = collect(settings, instance)
+        refused = collect(settings, instance, "raw_tweets")
         fake_x.fail(402, body={"title": told, "detail": told})
-        unpaid = collect(settings, instance)
-        whole = collect(settings, instance)
+        unpaid = collect(settings, instance, "raw_tweets")
+        whole = collect(settings, instance, "raw_tweets")
     assert "X refused (403 Forbidden do not send Bearer [redacted]" in refused.failed[0]
     assert "X asks for payment" in unpaid.failed[0]
     assert whole.failed == []
