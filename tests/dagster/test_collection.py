@@ -32,7 +32,9 @@ UNQUOTED = "AAAAcanary+tokenZZZZ"
 def fake_x(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeX]:
     """X with a month of 47 posts, and room for ten on a page."""
     monkeypatch.setitem(x_api.TIERS, "all", replace(x_api.ALL, page_size=10))
-    monkeypatch.setattr(x_api, "PACE_S", 0.0)
+    defaults = x_api.XClient.__init__.__kwdefaults__ or {}
+    monkeypatch.setitem(defaults, "pace_s", 0.0)
+    monkeypatch.setitem(defaults, "backoff_s", 0.01)
     monkeypatch.setenv("X_BEARER_TOKEN", CANARY)
     with serve(FakeX()) as world:
         yield world
