@@ -13,6 +13,8 @@ from typing import Any
 import polars as pl
 
 NONE = "–"
+PAPERS = "kl, 10 cells"
+"""Caption of the paper's divergence matrix."""
 Tables = Mapping[str, pl.DataFrame | pl.LazyFrame]
 
 
@@ -192,7 +194,7 @@ def bad_pages(tables: Tables) -> TableView | None:
 
 
 def divergence_matrices(tables: Tables) -> list[TableView]:
-    """Return one matrix a measure: rows from, columns to."""
+    """Return one matrix a measure, that of the paper first: rows from, columns to."""
     name = "divergence_matrix"
     if name not in tables:
         return []
@@ -215,7 +217,7 @@ def divergence_matrices(tables: Tables) -> list[TableView]:
         ]
         headers = [Cell("from ↓ to →"), *(Cell(q, number=True) for q in sources)]
         views.append(TableView(caption, headers, rows, len(rows), (name,)))
-    return views
+    return sorted(views, key=lambda view: view.caption != PAPERS)
 
 
 def variation(tables: Tables) -> TableView | None:
