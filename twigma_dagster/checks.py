@@ -24,6 +24,7 @@ Verdict = tuple[bool, str]
 CUT_BY = {MONTHS: "month", REFERENCE_CORPORA: "corpus", SOURCES_OF_TEXT: "source"}
 """Column that holds the partition."""
 MAX_DRIFT = 0.05
+MAX_FAILED = 0.02
 
 
 def check(
@@ -91,6 +92,19 @@ def ledger_is_complete(lake: Lake, month: str | None) -> Verdict:
     have = lake.read("images", month)["image_id"].to_list()
     missing = len(wanted - set(have))
     return not missing and len(have) == len(set(have)), f"{missing} missing of {len(wanted)}"
+
+
+@check("few_failed", "images", blocking=False)
+def few_pictures_failed(lake: Lake, month: str | None) -> Verdict:
+    """Few pictures failed for a passing reason; materialize again, or `twigma retry`, to have the others."""
+    ledger = lake.read("images", month)
+    failed = ledger.filter(pl.col("status") == "failed")
+    share = failed.height / max(ledger.height, 1)
+    why = failed["reason"].value_counts(sort=True).head(1)["reason"].to_list()
+    return (
+        share <= MAX_FAILED,
+        f"{failed.height} of {ledger.height} failed{f', most: {why[0]}' if why else ''}",
+    )
 
 
 @check("bytes_as_recorded", "images")

@@ -1,4 +1,4 @@
-"""The command line: `twigma demo`, `build`, `estimate`, `ui`, `exec`, `lineage`, `sql`, `settings`."""
+"""The command line of the platform; `twigma COMMAND --help` says what a command does."""
 
 from __future__ import annotations
 
@@ -130,6 +130,39 @@ def estimate(
         )
         return
     show_estimates(posts_of(settings), Lake(settings.lake_root), months, console)
+
+
+@app.command()
+def retry(
+    month: Annotated[str, typer.Argument(help="Month of the pictures, such as 2021-01")],
+    ids: Annotated[list[str] | None, typer.Argument(help="Media ids; default is all that failed")] = None,
+) -> None:
+    """Fetch pictures again alone, those that failed for good included; say what became of each.
+
+    What is stored stays and is not fetched again. `twigma build MONTH` then builds what depends on it.
+    """
+    settings = prepare()
+    lake = Lake(settings.lake_root)
+    before = lake.read("images", month)
+    import dagster as dg
+
+    from twigma_core.images.download import failed
+    from twigma_dagster import headless
+    from twigma_dagster.definitions import defs
+
+    wanted = ids or failed(before)
+    if not wanted:
+        console.print(f"images/{month}: all {before.height} pictures are there")
+        return
+    with dg.DagsterInstance.get() as instance:
+        outcome = headless.retry(
+            defs, instance, month, wanted, lambda line: console.print(line, markup=False)
+        )
+    headless.show_failures(outcome, console)
+    if not outcome.failed:
+        after = lake.read("images", month)
+        headless.show_pictures(after.filter(after["image_id"].is_in(wanted)), console)
+    raise typer.Exit(1 if outcome.failed else 0)
 
 
 def _build(months: list[str]) -> tuple[Lake, bool, Callable[[], None]]:

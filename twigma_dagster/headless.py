@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -72,7 +74,6 @@ def build(
     """
     close_dead_runs(instance)
     job = definitions.resolve_implicit_global_asset_job_def()
-    execute = run_in_lanes if lanes else run
     graph = definitions.resolve_asset_graph()
     plan = list(batches(definitions, months))
     columns = (
@@ -87,6 +88,8 @@ def build(
     outcome = Outcome()
     with Progress(*columns, console=console, refresh_per_second=4) as progress:
         task = progress.add_task("checking what is there", total=sum(len(batch.assets) for batch in plan))
+        said = partial(run, on_line=lambda line: progress.update(task, description=line))
+        execute = run_in_lanes if lanes else said
         for batch in plan:
             stale = [name for name in batch.assets if not is_current(lake, name, batch.partition)]
             ready = with_inputs(graph, lake, stale, batch.partition)
@@ -132,17 +135,31 @@ def run(
     batch: Batch,
     outcome: Outcome,
     on_asset: Callable[[str], object],
+    on_line: Callable[[str], object] = lambda _: None,
+    config: Mapping[str, object] | None = None,
 ) -> None:
-    """Execute one batch as a Dagster run in this process, recorded in the instance; add to `outcome`."""
+    """Execute one batch as a Dagster run in this process, recorded in the instance; add to `outcome`.
+
+    Args:
+        job: what holds the assets.
+        instance: where the run is recorded.
+        batch: the assets and the partition.
+        outcome: what came of it is added here.
+        on_asset: told of each asset that was materialized.
+        on_line: told of each line that a step logs.
+        config: run config of single assets, by their name.
+    """
     run_id = str(uuid.uuid4())
 
     def listen(entry: dg.EventLogEntry) -> None:
         if entry.dagster_event:
             _note(entry.dagster_event, batch, outcome, on_asset)
+        elif logging.INFO <= int(entry.level) < logging.ERROR:
+            on_line(entry.user_message)
 
     instance.add_event_listener(run_id, listen)
     result = job.execute_in_process(
-        run_config=QUIET,
+        run_config={**QUIET, "ops": {name: {"config": value} for name, value in (config or {}).items()}},
         instance=instance,
         partition_key=batch.partition,
         asset_selection=[dg.AssetKey(name) for name in batch.assets],
@@ -152,6 +169,23 @@ def run(
     )
     if not result.success:
         outcome.failed += failures(result, batch.partition)
+
+
+def retry(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    month: str,
+    ids: Sequence[str],
+    on_line: Callable[[str], object],
+) -> Outcome:
+    """Fetch pictures of a month again alone, or all that were not had where `ids` names none."""
+    close_dead_runs(instance)
+    outcome = Outcome()
+    config: dict[str, object] = {"only": list(ids)} if ids else {"every_failed": True}
+    job = definitions.resolve_implicit_global_asset_job_def()
+    batch = Batch(("images",), month)
+    run(job, instance, batch, outcome, lambda _: None, on_line, {"images": config})
+    return outcome
 
 
 def run_in_lanes(
@@ -216,6 +250,18 @@ def show_built(lake: Lake, names: list[str], console: Console) -> None:
         if keys or lake.has(name):
             shown.add_row(name, str(len(keys) or 1), f"{lake.scan(name).select(pl.len()).collect().item():,}")
     console.print(shown)
+
+
+def show_pictures(ledger: pl.DataFrame, console: Console) -> None:
+    """Print what became of each picture of a ledger, and how many there are of each status."""
+    shown = Table()
+    for column in ("picture", "status", "requests", "why"):
+        shown.add_column(column, overflow="fold")
+    for row in ledger.head(50).iter_rows(named=True):
+        shown.add_row(row["image_id"], row["status"], str(row["attempts"]), escape(row["reason"] or ""))
+    console.print(shown)
+    counts = ledger.group_by("status").len().sort("status").iter_rows()
+    console.print(", ".join(f"{number} {status}" for status, number in counts), highlight=False)
 
 
 def show_findings(findings: pl.DataFrame, console: Console) -> bool:

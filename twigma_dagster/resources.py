@@ -126,13 +126,15 @@ class Pictures(dg.ConfigurableResource):
 
     source: str
     media_base: str = ""
+    connections: int = 32
 
     def policy(self) -> FetchPolicy:
         """Return the fetch policy: X's own hosts only, unless another address is named."""
         from twigma_core.images.download import FetchPolicy
 
         base = self.media_base or (sample_address() if self.source == "sample" else "")
-        return FetchPolicy(rewrite={"pbs.twimg.com": base}) if base else FetchPolicy()
+        rewrite = {"pbs.twimg.com": base} if base else {}
+        return FetchPolicy(rewrite=rewrite, connections=self.connections, per_host=self.connections)
 
 
 @cache

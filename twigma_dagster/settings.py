@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     media_base: str = Field(
         "", description="Address to fetch pictures from instead of pbs.twimg.com; empty is X"
     )
+    connections: int = Field(32, ge=1, le=512, description="Pictures that are fetched at once")
     references: str = Field(
         "", description="Folder with one folder of pictures a corpus; empty is the sample's"
     )

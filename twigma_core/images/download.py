@@ -23,6 +23,7 @@ import polars as pl
 from twigma_core import tables
 from twigma_core.images.addresses import names_another, same_picture
 from twigma_core.images.fetch import Fetcher, FetchPolicy, Outcome
+from twigma_core.images.progress import Progress
 from twigma_core.images.shards import MAX_BYTES, Place, ShardWriter, prune
 from twigma_core.lake import Lake
 
@@ -36,8 +37,6 @@ _JOURNAL = "journal.parquet"
 _SMALLEST = 4096  # what a held picture counts for at least, so that a queue of tiny ones is bounded too
 _UNDER_WAY = 4
 """Pictures under way for each connection: one that waits to be tried again does not idle a connection."""
-
-Progress = Callable[[int, int], None]
 
 
 def shard_folder(month: str) -> str:
@@ -54,6 +53,7 @@ def download(
     policy: FetchPolicy | None = None,
     only: Collection[str] | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], object] = log.info,
     shard_bytes: int = MAX_BYTES,
 ) -> pl.DataFrame:
     """Fetch the pictures of a month that the ledger does not settle, and return the new ledger.
@@ -69,6 +69,7 @@ def download(
         policy: what may be asked and how hard; the default asks X's hosts only.
         only: fetch these pictures alone, those that failed for good included; the others keep their rows.
         progress: called with (pictures done, pictures to do).
+        say: told of waits and of what must be fetched again.
         shard_bytes: size at which a shard is closed: the memory that packing takes.
 
     Returns:
@@ -77,10 +78,13 @@ def download(
 
     Raises:
         RuntimeError: another run fetches this month's pictures now.
+        LookupError: `only` names a picture that `media` does not have.
     """
     with lake.hold(shard_folder(month)):
         wanted = _wanted(media)
-        known = _known_rows(wanted, ledger, lake, month)
+        if strange := sorted(set(only or ()) - set(wanted["image_id"])):
+            raise LookupError(f"images/{month}: no post of the month has picture {', '.join(strange[:5])}")
+        known = _known_rows(wanted, ledger, lake, month, say)
         rows = {
             image_id: known[image_id]
             for image_id, url in wanted.iter_rows()
@@ -93,9 +97,14 @@ def download(
         todo = [(image_id, url) for image_id, url in wanted.iter_rows() if image_id not in rows]
         before = {image_id: row["attempts"] for image_id, row in known.items()}
         packer = _Packer(lake, month, rows, before, shard_bytes)
-        _run(_fetch_in_order(todo, policy or FetchPolicy(), packer, progress))
+        _run(_fetch_in_order(todo, policy or FetchPolicy(), packer, progress, say))
         packer.close()
         return _ledger(packer.rows)
+
+
+def failed(ledger: pl.DataFrame) -> list[str]:
+    """Return the media ids of a ledger whose picture was not had, for good or not, sorted."""
+    return ledger.filter(pl.col("status") != "ok")["image_id"].sort().to_list()
 
 
 def tidy(lake: Lake, month: str, ledger: pl.DataFrame) -> list[str]:
@@ -126,7 +135,7 @@ def _ledger(rows: dict[str, dict[str, Any]]) -> pl.DataFrame:
 
 
 def _known_rows(
-    wanted: pl.DataFrame, ledger: pl.DataFrame | None, lake: Lake, month: str
+    wanted: pl.DataFrame, ledger: pl.DataFrame | None, lake: Lake, month: str, say: Callable[[str], object]
 ) -> dict[str, dict[str, Any]]:
     """Return what is known of each wanted picture, from the ledger and a killed run's journal.
 
@@ -142,7 +151,7 @@ def _known_rows(
             if image_id not in ids:
                 continue
             if row["status"] == "ok" and row["shard"] not in present:
-                log.warning("images/%s: shard %s is gone, fetching %s again", month, row["shard"], image_id)
+                say(f"images/{month}: shard {row['shard']} is gone, fetching {image_id} again")
                 continue
             other = best.get(image_id)
             if other is None or _rank(row) > _rank(other):
@@ -238,7 +247,11 @@ class _Packer:
 
 
 async def _fetch_in_order(
-    todo: list[tuple[str, str | None]], policy: FetchPolicy, packer: _Packer, progress: Progress | None
+    todo: list[tuple[str, str | None]],
+    policy: FetchPolicy,
+    packer: _Packer,
+    progress: Progress | None,
+    say: Callable[[str], object],
 ) -> None:
     """Fetch side by side, hand over in order; bodies that wait for their turn are bounded in bytes."""
     queue: asyncio.Queue[tuple[str, asyncio.Task[Outcome]]] = asyncio.Queue()
@@ -271,7 +284,7 @@ async def _fetch_in_order(
             await under_way.acquire()
             queue.put_nowait((image_id, asyncio.create_task(one(fetcher, image_id, url))))
 
-    async with Fetcher(policy) as fetcher:
+    async with Fetcher(policy, say) as fetcher:
         starter = asyncio.create_task(start_all(fetcher))
         try:
             for done in range(len(todo)):

@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ from yarl import URL
 
 from twigma_core.images.addresses import PublicResolver, RefusedAddress, check_address, size_ladder
 from twigma_core.images.decode import BadPicture, PictureInfo, describe_picture
+from twigma_core.images.progress import in_words
 
 log = logging.getLogger(__name__)
 
@@ -136,10 +137,11 @@ class Fetcher:
 
     Args:
         policy: what may be fetched and how.
+        say: told of waits that a host asks for.
     """
 
-    def __init__(self, policy: FetchPolicy) -> None:
-        self._policy = policy
+    def __init__(self, policy: FetchPolicy, say: Callable[[str], object] = log.info) -> None:
+        self._policy, self._say = policy, say
         self._slots = asyncio.Semaphore(policy.connections)
         self._hosts: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(policy.per_host))
         self._not_before: dict[str, float] = defaultdict(float)
@@ -250,11 +252,15 @@ class Fetcher:
         if code in (408, 425, 429) or code >= 500:
             asked = _retry_after(response)
             if asked:
-                wait = min(asked, self._policy.longest_wait_s)
-                log.info("%s asks to wait %g s (HTTP %d)", host, wait, code)
-                self._not_before[host] = max(self._not_before[host], time.monotonic() + wait)
+                self._hold_back(host, min(asked, self._policy.longest_wait_s), code)
             raise _Passing(f"HTTP {code}", code, asked)
         raise _Final("unavailable", f"HTTP {code}", code)
+
+    def _hold_back(self, host: str, seconds: float, code: int) -> None:
+        now = time.monotonic()
+        if now + seconds > self._not_before[host] + 1:  # those under way say the same
+            self._say(f"{host} asks to wait (HTTP {code}); pictures go on in {in_words(seconds)}")
+        self._not_before[host] = max(self._not_before[host], now + seconds)
 
     async def _read(self, response: aiohttp.ClientResponse) -> IO[bytes]:
         cap = self._policy.max_bytes
