@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.object_store import ObjectStoreServer, serve
 from twigma_core.lake import Lake
+
+# A loaded machine is slow; tests assert results, not seconds.
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -6,14 +6,13 @@ What does not: what makes two pictures one (`twigma_core.images.dedupe`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-import numpy as np
 import polars as pl
 
 from twigma_core import tables
+from twigma_core.images.addresses import names_another
 from twigma_core.images.dedupe import ORDER, unique_images
 
 _POSTED = ["tweet_id", "image_id", "month", "position", "created_at", "url"]
@@ -23,9 +22,9 @@ _PICTURE = ["sha256", "pixel_sha256", "bytes", "width", "height", "shard", "offs
 def build_dataset(
     month: str,
     tweets: pl.DataFrame,
-    media: pl.DataFrame,
-    images: pl.DataFrame,
-    embeddings: tuple[Sequence[str], np.ndarray] | None,
+    media: pl.DataFrame | pl.LazyFrame,
+    images: pl.DataFrame | pl.LazyFrame,
+    lookalikes: pl.DataFrame | None,
     captions: pl.DataFrame,
     scores: pl.DataFrame | None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -34,14 +33,14 @@ def build_dataset(
     Every row of the month's `media` is in exactly one of the two. The first posting wins over all months
     up to this one; later months play no part, so a new month never changes an older one. A picture that
     could not be had is dropped with its status in the ledger as reason, unless an earlier post shows it.
+    A media id is believed only where the file name does not encode another: such a posting is "refused".
 
     Args:
         month: such as "2021-01".
         tweets: table tweets of the month.
         media: table tweet_media of all months up to and including this one (later rows are ignored).
         images: table images of the same months.
-        embeddings: (ids, (n, d) vectors): the pictures that are compared by embedding. Those of this month
-            find duplicates within it; with those of the earlier months too, duplicates of older pictures.
+        lookalikes: table lookalikes of the same months; None compares no embeddings.
         captions: table captions of the month.
         scores: table nsfw_scores of the month, or None where there are none.
 
@@ -52,15 +51,16 @@ def build_dataset(
         ValueError: a posted picture has no row in `images`, no post, or, being kept, no caption; the
             message names the table, the number and an example.
     """
-    posted = media.filter(pl.col("month") <= month).select(_POSTED)
-    pictures = images.select("image_id", "month", "status", *_PICTURE)
-    posted = posted.join(pictures, on=["image_id", "month"], how="left")
+    pictures = images.lazy().select("image_id", "month", "status", *_PICTURE)
+    so_far = media.lazy().filter(pl.col("month") <= month).select(_POSTED)
+    posted = _believed(so_far.join(pictures, on=["image_id", "month"], how="left").collect())
     ours = posted.filter(pl.col("month") == month)
     _require(month, ours.filter(pl.col("status").is_null()), "images", "no row in images")
     orphans = ours.join(tweets, on="tweet_id", how="anti")
     _require(month, orphans, "tweets", "a post that is not in tweets")
 
-    marked = unique_images(posted.filter(pl.col("status") == "ok"), embeddings)
+    identical = None if lookalikes is None else lookalikes.filter("identical")
+    marked = unique_images(posted.filter(pl.col("status") == "ok"), identical)
     dropped = pl.concat(
         [
             marked.filter(~pl.col("keep")).select(
@@ -94,6 +94,16 @@ def build_dataset(
     )
 
 
+def _believed(posted: pl.DataFrame) -> pl.DataFrame:
+    """Return the postings with `other`, and those refused whose address is another picture's by its name."""
+    other = [names_another(*row) is not None for row in posted.select("image_id", "url").iter_rows()]
+    posted = posted.with_columns(other=pl.Series(other, dtype=pl.Boolean))
+    refused = pl.col("other") & pl.col("status").is_not_null()
+    return posted.with_columns(
+        status=pl.when(refused).then(pl.lit("refused")).otherwise(pl.col("status").cast(pl.String))
+    )
+
+
 def _not_had(missing: pl.DataFrame, marked: pl.DataFrame) -> pl.DataFrame:
     """Return the drops of postings whose picture could not be had: a repeat, or its status.
 
@@ -104,8 +114,8 @@ def _not_had(missing: pl.DataFrame, marked: pl.DataFrame) -> pl.DataFrame:
         "image_id", "survivor_id", "survivor_tweet_id", first_month="month"
     )
     # A status is one for the whole month, so an earlier post that had the picture is of an earlier month.
-    repeat = (pl.col("first_month") < pl.col("month")).fill_null(False)
-    reason = pl.when(repeat).then(pl.lit("same media id")).otherwise(pl.col("status").cast(pl.String))
+    repeat = (pl.col("first_month") < pl.col("month")).fill_null(False) & ~pl.col("other")
+    reason = pl.when(repeat).then(pl.lit("same media id")).otherwise("status")
     return missing.join(firsts, on="image_id", how="left").select(
         *ORDER,
         reason.alias("reason"),

@@ -203,6 +203,20 @@ class Embeddings(dy.Schema):
     settings = _settings()
 
 
+class Fingerprints(dy.Schema):
+    """A few numbers for each embedding, by which later months find the same picture without reading it.
+
+    Row i describes row i of the array stored beside the table, (n, 12) float32, and row i of `embeddings`.
+    """
+
+    image_id = dy.String(primary_key=True, description="Picture")
+    month = _month()
+    sha256 = dy.String(description="sha256 of the picture file that was embedded")
+    digest = dy.String(description="xxh3 hash of the vector in `embeddings`")
+    model = _model()
+    weights_sha256 = _weights()
+
+
 class Captions(dy.Schema):
     """What BLIP sees in each picture."""
 
@@ -255,6 +269,22 @@ class Dataset(dy.Schema):
     bytes = _count("File size in bytes")
     caption = dy.String(description="BLIP's caption")
     nsfw_score = dy.Float32(min=0, max=1, nullable=True, description="0 safe, 1 not safe")
+
+
+class Lookalikes(dy.Schema):
+    """Pairs of pictures with the same embedding, over all months so far, or nearly the same, within a month.
+
+    Identical pairs make the later picture a duplicate. Near ones are reported, never removed.
+    """
+
+    image_id = dy.String(primary_key=True, description="Picture, the later of the two")
+    month = _month()
+    other_id = dy.String(primary_key=True, description="Picture, the earlier of the two")
+    other_month = dy.String(
+        primary_key=True, regex=MONTH, description="Month in which the other was compared"
+    )
+    cosine = dy.Float64(min=-1, max=1, description="Cosine of the two embeddings")
+    identical = dy.Bool(description="Whether they count as identical: cosine of at least 1 - 1e-6")
 
 
 class Drops(dy.Schema):

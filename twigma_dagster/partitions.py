@@ -24,6 +24,7 @@ EVERY = dg.AllPartitionMapping()
 
 _MONTHLY = (
     *("raw_tweets", "tweets", "tweet_media", "tweet_counts", "images", "embeddings", "captions"),
+    *("fingerprints", "lookalikes"),
     *("nsfw_scores", "dataset", "drops", "summaries", "clusters", "projection", "divergences"),
     *("variation_metrics", "neighbors"),
 )

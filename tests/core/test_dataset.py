@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -98,7 +98,7 @@ def build(tables_: dict[str, pl.DataFrame], month: str, **changes: Any) -> tuple
         "tweets": tables_["tweets"].filter(pl.col("month") == month),
         "media": tables_["tweet_media"],
         "images": tables_["images"],
-        "embeddings": None,
+        "lookalikes": None,
         "captions": ours.select("image_id", caption=pl.lit("a cat")),
         "scores": ours.select("image_id", nsfw_score=pl.lit(0.5)),
     }
@@ -173,18 +173,39 @@ def test_reasons_survivors_and_columns() -> None:
     ]
 
 
-def test_embeddings_of_earlier_months_find_older_pictures() -> None:
+def test_pairs_with_earlier_months_find_older_pictures() -> None:
     frames = world([(0, 1, 5), (1, 1, 6), (1, 2, 7), (1, 3, 8)], {})
-    x = np.eye(4)[[0, 0, 1, 1]]
-    ids = ["905", "906", "907", "908"]
-    dataset, drops = build(frames, "2021-02", embeddings=(ids, x))
+    pairs = pl.DataFrame(
+        [("906", "2021-02", "905", "2021-01", 1.0, True), ("908", "2021-02", "907", "2021-02", 1.0, True)],
+        schema=tables.empty("lookalikes").schema,
+        orient="row",
+    )
+    dataset, drops = build(frames, "2021-02", lookalikes=pairs)
     assert dataset["image_id"].to_list() == ["907"]
     assert drops.select("image_id", "reason", "survivor_id").rows() == [
         ("906", "same embedding", "905"),
         ("908", "same embedding", "907"),
     ]
-    dataset, _ = build(frames, "2021-02", embeddings=(ids[1:], x[1:]))
-    assert dataset["image_id"].to_list() == ["906", "907"]
+    near = pairs.with_columns(cosine=pl.lit(0.99), identical=pl.lit(False))
+    dataset, _ = build(frames, "2021-02", lookalikes=near)
+    assert dataset["image_id"].to_list() == ["906", "907", "908"], "near ones are kept"
+
+
+def test_a_media_id_is_believed_only_where_the_file_name_agrees() -> None:
+    """A post that gives the id of an earlier picture, or of its own, to the address of another."""
+    frames = world([(0, 1, 5), (1, 1, 5), (1, 2, 6), (1, 3, 7)], {})
+    name = base64.urlsafe_b64encode((907).to_bytes(8, "big") + b"abc").decode().rstrip("=")
+    url = f"https://pbs.twimg.com/media/{name}.jpg"
+    lies = pl.col("month") == "2021-02"
+    frames["tweet_media"] = frames["tweet_media"].with_columns(
+        url=pl.when(lies).then(pl.lit(url)).otherwise("url")
+    )
+    dataset, drops = build(frames, "2021-02")
+    assert dataset.select("image_id", "image_name").rows() == [("907", f"{name}.jpg")]
+    assert drops.select("image_id", "reason", "survivor_id").rows() == [
+        ("905", "refused", None),
+        ("906", "refused", None),
+    ]
 
 
 def test_a_month_without_pictures_gives_empty_tables() -> None:

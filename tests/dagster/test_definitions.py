@@ -13,7 +13,7 @@ from twigma_dagster.graph import batches, phases
 GRAPH = defs.resolve_asset_graph()
 NODES = {key.path[-1]: GRAPH.get(key) for key in GRAPH.materializable_asset_keys}
 MONTHLY = """raw_tweets tweets tweet_media tweet_counts images embeddings captions nsfw_scores dataset drops
-    summaries
+    fingerprints lookalikes summaries
     clusters projection divergences variation_metrics neighbors""".split()
 BY_CORPUS = "reference_images reference_embeddings reference_summaries".split()
 BY_TEXT = "texts text_embeddings".split()

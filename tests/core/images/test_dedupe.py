@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twigma_core.images.dedupe import IDENTICAL, ORDER, identical_vectors, near_duplicates, unique_images
+from twigma_core.images.dedupe import ORDER, unique_images
 
 DAY = datetime(2021, 1, 1, tzinfo=UTC)
 
@@ -55,9 +54,7 @@ def test_each_reason_with_its_survivor_through_a_chain() -> None:
             ("t0", "a", 30, "f1", "p1"),  # a later month
         ]
     ).sample(fraction=1, shuffle=True, seed=3)
-    eye = np.eye(6)
-    x = np.stack([eye[0], eye[0], eye[0], eye[0] + 1e-5 * eye[5], eye[0] + 1e-5 * eye[5], eye[2], eye[3]])
-    found = unique_images(frame, (["a", "b", "c", "d", "e", "f", "g"], x))
+    found = unique_images(frame, pairs("ba", "ca", "da", "cb", "de"))
     assert marks(found) == {
         ("t1", "a"): (None, "a", "t1"),
         ("t2", "b"): ("same pixels", "a", "t1"),
@@ -123,82 +120,40 @@ def test_a_later_month_cannot_take_a_picture_from_an_older_one_whatever_its_cloc
     assert unique_images(frame).filter("keep")["image_id"].to_list() == ["a"]
 
 
-def brute_force(ids: list[str], x: np.ndarray, threshold: float) -> dict[str, str]:
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    near = unit @ unit.T >= threshold - 1e-12
-    group = list(range(len(ids)))
-    for _ in ids:
-        for i in range(len(ids)):
-            group[i] = min(group[j] for j in range(len(ids)) if near[i, j])
-        near = near @ near
-    return {ids[i]: ids[group[i]] for i in range(len(ids)) if group.count(group[i]) > 1}
+def pairs(*names: str) -> pl.DataFrame:
+    """Return identical pairs from words such as "ab"."""
+    return pl.DataFrame({"image_id": [two[0] for two in names], "other_id": [two[1] for two in names]})
 
 
-@given(
-    st.integers(0, 10**6),
-    st.integers(2, 30),
-    st.sampled_from([1, 2, 5, 40]),
-    st.sampled_from([np.float32, np.float64]),
-)
-def test_identical_vectors_equal_brute_force(seed: int, n: int, d: int, dtype: type) -> None:
-    """Clumps whose members differ by about the threshold, so that chains and near misses occur."""
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((4, d))
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    noise = rng.choice([0.0, 3e-4, 1e-3, 2e-3], n)[:, None] * rng.standard_normal((n, d)) / np.sqrt(d)
-    x = ((centres[rng.integers(0, 4, n)] + noise) * rng.uniform(0.5, 2, (n, 1))).astype(dtype)
-    ids = [f"i{k}" for k in range(n)]
-    found = identical_vectors(ids, x, seed=seed)
-    assert dict(found.iter_rows()) == brute_force(ids, x.astype(np.float64), IDENTICAL)
+def test_a_pair_counts_for_those_that_stand_for_its_pictures() -> None:
+    """The picture that was compared was itself dropped, for a post before it has the same file."""
+    frame = posted([("t1", "z", 1, "f1", "p1"), ("t2", "a", 2, "f1", "p1"), ("t3", "b", 3, "f3", "p3")])
+    found = marks(unique_images(frame, pairs("ba", "xb", "qx")))
+    assert found["t2", "a"] == ("same file", "z", "t1")
+    assert found["t3", "b"] == ("same embedding", "z", "t1")
 
 
-def test_many_copies_and_many_rows_are_quick_and_small() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((20_000, 64), dtype=np.float32) + 2  # in a cone, as CLIP's embeddings are
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    x[5_000:15_000] = x[0]  # a blank picture posted ten thousand times: 50 million pairs
-    x[17_000] = x[16_000] + np.float32(1e-5)
-    found = identical_vectors([str(n) for n in range(len(x))], x)
-    assert found.height == 10_001 + 2
-    assert dict(found.iter_rows())["17000"] == "16000"
-    assert found.filter(pl.col("group") == "0").height == 10_001
-
-
-def test_bad_vectors_are_named() -> None:
-    with pytest.raises(ValueError, match="embedding of b is zero"):
-        identical_vectors(["a", "b"], np.array([[1.0, 0], [0, 0]]))
-    with pytest.raises(ValueError, match="not finite"):
-        identical_vectors(["a", "b"], np.array([[1.0, 0], [np.nan, 0]]))
-    with pytest.raises(ValueError, match="1 ids for 2 rows"):
-        identical_vectors(["a"], np.eye(2))
-    assert identical_vectors([], np.empty((0, 4))).height == 0
-
-
-def test_near_duplicates_are_counted_and_the_closest_listed() -> None:
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((300, 16)).astype(np.float32)
-    x[100:130] = x[:30] + np.float32(0.05) * rng.standard_normal((30, 16)).astype(np.float32)
-    ids = [f"i{k}" for k in range(300)]
-    unit = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
-    cosine = np.triu(unit @ unit.T, k=1)
-    found = near_duplicates(ids, x, threshold=0.98, keep=7, block=64)
-    assert found.count == (cosine >= 0.98).sum() >= 25
-    i, j = np.unravel_index(cosine.argmax(), cosine.shape)
-    assert found.pairs.row(0)[:2] == (ids[i], ids[j]) and found.pairs.height == 7
-
-
-def test_a_picture_whose_vector_is_given_for_two_months_takes_no_other_along() -> None:
-    frame = posted(
-        [
-            ("t1", "a", 1, "f1", "p1"),
-            ("t2", "b", 2, "f2", "p2"),
-            ("t3", "a", 800, "f1", "p1"),
-            ("t4", "c", 801, "f3", "p3"),
-        ]
+@given(rows, st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=8))
+def test_months_that_come_later_change_no_survivor(
+    postings: list[tuple[str, str, int, str | None, str | None]], links: list[tuple[int, int]]
+) -> None:
+    """Each month is deduplicated when it comes, with the pairs known then; what it kept stays kept."""
+    if not postings:
+        return
+    frame = posted(postings)
+    identical = pl.DataFrame(
+        {"image_id": [f"i{a}" for a, _ in links], "other_id": [f"i{b}" for _, b in links]},
+        schema={"image_id": pl.String, "other_id": pl.String},
     )
-    eye = np.eye(3)
-    found = unique_images(frame, (["a", "b", "a", "c"], np.stack([eye[0], eye[1], eye[0], eye[2]])))
-    assert found.height == frame.height
-    assert {key: reason for key, (reason, _, _) in marks(found).items() if reason} == {
-        ("t3", "a"): "same media id"
-    }
+    months = sorted(frame["month"].unique())
+    first_seen = dict(frame.group_by("image_id").agg(pl.col("month").min()).iter_rows())
+    kept: set[tuple[str, str]] = set()
+    for month in months:
+        so_far = [all(first_seen.get(one, "9") <= month for one in pair) for pair in identical.iter_rows()]
+        marked = unique_images(
+            frame.filter(pl.col("month") <= month), identical.filter(pl.Series(so_far, dtype=pl.Boolean))
+        )
+        ours = marked.filter(pl.col("month") == month)
+        kept |= set(ours.filter("keep").select("tweet_id", "image_id").iter_rows())
+        named = set(ours.select("survivor_tweet_id", "survivor_id").iter_rows())
+        assert named <= kept, "whoever is named as survivor is kept in the dataset of its month"

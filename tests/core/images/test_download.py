@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import Callable
 from typing import Any
@@ -167,6 +168,24 @@ def test_only_the_named_pictures_are_fetched(
     assert statuses(second) == {"a": "failed", "b": "ok", "c": "failed"}
     third = download(media_of("a", "b", "c"), second, lake, MONTH, policy=policy)
     assert statuses(third) == {"a": "unavailable", "b": "ok", "c": "ok"}
+
+
+def test_an_address_that_names_another_picture_is_not_asked_for(
+    site: Any, lake: Lake, policy: FetchPolicy, make_picture: Callable[..., bytes]
+) -> None:
+    def named(media_id: int) -> str:
+        raw = media_id.to_bytes(8, "big") + b"xyz"
+        return f"https://pbs.twimg.com/media/{base64.urlsafe_b64encode(raw).decode().rstrip('=')}.jpg"
+
+    ids = ["1354143047324299264", "1354143047324299265"]
+    urls = [(ids[0], named(7)), (ids[0], named(int(ids[0]))), (ids[1], named(7))]
+    media = pl.DataFrame(urls, schema=["image_id", "url"], orient="row")
+    site.pages = {
+        url.removeprefix("https://pbs.twimg.com")[:-4]: (200, {}, make_picture(1)) for _, url in urls
+    }
+    ledger = download(media, None, lake, MONTH, policy=policy)
+    assert statuses(ledger) == {ids[0]: "ok", ids[1]: "refused"}, "of two addresses the honest one"
+    assert "media id 7" in row_of(ledger, ids[1])["reason"] and site.asked.total() == 1
 
 
 def test_hostile_bodies_are_refused_with_a_reason_and_never_stored(
