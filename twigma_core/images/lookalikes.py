@@ -85,7 +85,8 @@ def fingerprint(embeddings: ArrayTable) -> ArrayTable:
             raise ValueError(f"embedding of {name} is zero or not finite ({len(bad)} such); embed it again")
         shadow[start : start + len(rows)] = _unit(rows) @ directions
         digests += [_digest(row) for row in rows]
-    table = embeddings.table.with_columns(digest=pl.Series(digests, dtype=pl.String))
+    table = embeddings.table.select("image_id", "month", "sha256", "model", "weights_sha256")
+    table = table.with_columns(digest=pl.Series(digests, dtype=pl.String))
     return ArrayTable(table, {"vectors": shadow})
 
 

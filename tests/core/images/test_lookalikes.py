@@ -29,6 +29,7 @@ def embedded(
             "sha256": shas or [f"f{first + n}" for n in range(len(x))],
             "model": "m",
             "weights_sha256": weights,
+            "settings": "s",
         },
         schema=tables.empty("embeddings").schema,
     )
