@@ -96,7 +96,9 @@ def _keep(page: Page, name: str, clip: FloatRect | None = None) -> None:
         page.wait_for_timeout(3000)
         taken = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
         taken.thumbnail((1800, 1800))
-        taken.quantize(128, dither=Image.Dither.NONE).save(Path(folder) / name, optimize=True)
+        taken.quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            Path(folder) / name, optimize=True
+        )
 
 
 def _graph(page: Page) -> FloatRect:

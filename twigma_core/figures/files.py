@@ -78,7 +78,8 @@ def smaller(png: bytes, most: int, *, keep_provenance: bool = False) -> bytes:
             (width, max(1, round(full.height * width / full.width))), Image.Resampling.LANCZOS
         )
         buffer = io.BytesIO()
-        colours = small.quantize(128, dither=Image.Dither.NONE)
+        # The other methods lose the colours of small marks to the many greys of the text.
+        colours = small.quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         colours.save(buffer, format="png", optimize=True, pnginfo=note)
         if buffer.tell() <= most or width <= 160:
             return buffer.getvalue()

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from twigma_core.figures import FIGURES
-from twigma_core.figures.files import THUMBNAIL_BYTES, read_provenance, render
+from twigma_core.figures.files import THUMBNAIL_BYTES, read_provenance, render, smaller
 from twigma_core.figures.pictures import is_veiled, veil
-from twigma_core.figures.style import new_page
+from twigma_core.figures.style import colour, new_page
 from twigma_core.provenance import Provenance, Upstream
 
 PROVENANCE = Provenance(
@@ -82,6 +82,18 @@ def test_another_process_with_other_settings_writes_the_same_bytes(frames, tmp_p
         for seed in ("1", "2")
     ]
     assert found[0] == found[1] and len(found[0].split()) == 2
+
+
+def test_a_smaller_picture_keeps_its_colours_and_its_lineage_if_asked(frames) -> None:
+    png = render(FIGURES["figure_3b"].draw(frames["variation_table"]), PROVENANCE).png
+    small = smaller(png, 130_000, keep_provenance=True)
+    assert read_provenance(small) == PROVENANCE and len(small) < len(png) / 2
+    pixels = np.asarray(Image.open(io.BytesIO(small)).convert("RGB")).reshape(-1, 3).astype(int)
+    for source in ("laion", "twigma", "artbench"):
+        drawn = np.array([int(colour(source)[i : i + 2], 16) for i in (1, 3, 5)])
+        assert np.abs(pixels - drawn).max(axis=1).min() <= 6, source
+    with pytest.raises(ValueError, match="carries no text chunk 'twigma'"):
+        read_provenance(smaller(png, 130_000))
 
 
 def test_a_thumbnail_of_noise_is_still_small() -> None:
