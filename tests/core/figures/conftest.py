@@ -358,6 +358,7 @@ def _references(rng: np.random.Generator) -> pl.DataFrame:
             prompt_id=pl.lit(None, dtype=pl.String),
             model=pl.lit("m"),
             weights_sha256=pl.lit("0" * 64),
+            settings=pl.lit("s"),
         ),
     )
 
