@@ -21,7 +21,7 @@ from dagster._core.executor.step_delegating import (
     StepHandlerContext,
 )
 
-from twigma_dagster.declare import COMPUTE, CPU, GPU, GPU_POOL
+from twigma_dagster.declare import COMPUTE, CPU, DOWNLOAD_POOL, GPU, GPU_POOL, X_POOL
 from twigma_dagster.lanes.local import LocalHandler, step_of
 from twigma_dagster.lanes.remote import RemoteHandler
 from twigma_dagster.settings import Settings, SettingsError
@@ -126,13 +126,23 @@ def gpu_lane(settings: Settings) -> LocalHandler | RemoteHandler:
     return LocalHandler()
 
 
+def set_pools(instance: dg.DagsterInstance, settings: Settings) -> None:
+    """Set how many slots each pool has: for GPU steps as the settings say, else one unless somebody chose.
+
+    Dagster would make a pool at its first step; on PostgreSQL two runs that do so at once fail each other.
+    """
+    known = {pool.name for pool in instance.event_log_storage.get_pool_limits()}
+    for pool, slots in {GPU_POOL: settings.gpu_slots, X_POOL: 1, DOWNLOAD_POOL: 1}.items():
+        if pool == GPU_POOL or pool not in known:
+            instance.event_log_storage.set_concurrency_slots(pool, slots)
+
+
 def build_executor(settings: Settings) -> dg.ExecutorDefinition:
     """Return the executor of all runs."""
 
     @dg.executor(name="lanes", requirements=multiple_process_executor_requirements())
     def lanes(context: dg.InitExecutorContext) -> LaneExecutor:
-        # The pool holds the GPU slots over all runs; what it allows is a setting of ours.
-        context.instance.event_log_storage.set_concurrency_slots(GPU_POOL, settings.gpu_slots)
+        set_pools(context.instance, settings)
         router = Router({CPU: LocalHandler(), GPU: gpu_lane(settings)})
         return LaneExecutor(router, {CPU: settings.cpu_slots, GPU: settings.gpu_slots})
 

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -155,19 +156,18 @@ def _command(service: Mapping[str, Any]) -> list[str]:
     return [sys.executable, "-m", "twigma_dagster.cli", "exec", *words] if ours else words
 
 
-def _start_all(running: Deployment) -> None:
+def _start_all(running: Deployment, owned_by_postgres: Path) -> None:
     found = running.services
     postgres = found["postgres"]["environment"]
-    data = running.folder / "database"
-    data.mkdir()
-    shutil.chown(data, "postgres", "postgres")
-    (running.folder / "password").write_text(postgres["POSTGRES_PASSWORD"])
+    data, password = owned_by_postgres / "data", owned_by_postgres / "password"
+    password.write_text(postgres["POSTGRES_PASSWORD"])
+    for path in (owned_by_postgres, password):
+        shutil.chown(path, "postgres", "postgres")
     as_postgres = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
-    shutil.chown(running.folder / "password", "postgres")
     made = running.run(
         [
             *(*as_postgres, str(where("initdb")), f"--pgdata={data}", "--no-sync", "--auth=scram-sha-256"),
-            *(f"--username={postgres['POSTGRES_USER']}", f"--pwfile={running.folder / 'password'}"),
+            *(f"--username={postgres['POSTGRES_USER']}", f"--pwfile={password}"),
         ]
     )
     assert made.returncode == 0, made.stderr
@@ -213,12 +213,12 @@ def namespace(folder: Path, names: Iterable[str]) -> Iterator[list[str]]:
 @contextmanager
 def deployed(folder: Path, variables: Mapping[str, str]) -> Iterator[Deployment]:
     """Run all services of docker-compose.yml below `folder`, with the variables that .env would hold."""
-    folder.chmod(0o755)
     found = services(variables)
-    with namespace(folder, found) as prefix:
+    # PostgreSQL does not run as root, and the folders of tests are root's alone.
+    with namespace(folder, found) as prefix, tempfile.TemporaryDirectory() as owned_by_postgres:
         running = Deployment(folder, found, prefix)
         try:
-            _start_all(running)
+            _start_all(running, Path(owned_by_postgres))
             yield running
         finally:
             for process in reversed(running.processes.values()):

@@ -15,11 +15,10 @@ from twigma_core.collect.pages import PageStore
 from twigma_core.collect.review import lay_out
 from twigma_core.collect.search import Collected
 from twigma_core.lake import Lake
-from twigma_dagster.declare import Metadata, picture, table
+from twigma_dagster.declare import X_POOL, Metadata, picture, table
 from twigma_dagster.resources import LakeResource, Posts, Study
 
 GROUP = "collection"
-ONE_CLIENT = "x_api"
 
 
 @table("hashtags", group=GROUP, kinds=("csv",))
@@ -28,7 +27,7 @@ def hashtags() -> pl.DataFrame:
     return hashtag_list.reviewed()
 
 
-@table("raw_tweets", group=GROUP, pool=ONE_CLIENT, kinds=("json",))
+@table("raw_tweets", group=GROUP, pool=X_POOL, kinds=("json",))
 def raw_tweets(
     context: dg.AssetExecutionContext, lake: LakeResource, posts: Posts, hashtags: pl.DataFrame
 ) -> tuple[pl.DataFrame, Metadata, Exception | None]:
@@ -85,7 +84,7 @@ def tweets(
     return {"tweets": parsed.tweets, "tweet_media": parsed.media}, problems
 
 
-@table("tweet_counts", group=GROUP, pool=ONE_CLIENT)
+@table("tweet_counts", group=GROUP, pool=X_POOL)
 def tweet_counts(
     context: dg.AssetExecutionContext, lake: LakeResource, posts: Posts, tweets: pl.DataFrame
 ) -> tuple[pl.DataFrame, Metadata]:

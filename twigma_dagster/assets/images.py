@@ -9,7 +9,7 @@ from pydantic import Field
 from twigma_core.images.download import download, failed, tidy
 from twigma_core.images.progress import say_progress
 from twigma_core.lake import Lake
-from twigma_dagster.declare import Metadata, table
+from twigma_dagster.declare import DOWNLOAD_POOL, Metadata, table
 from twigma_dagster.resources import LakeResource, Pictures
 
 
@@ -27,7 +27,7 @@ def _tidy(lake: Lake, month: str | None) -> None:
     tidy(lake, str(month), lake.read("images", month))
 
 
-@table("images", group="images", pool="download", kinds=("http",), afterwards=_tidy)
+@table("images", group="images", pool=DOWNLOAD_POOL, kinds=("http",), afterwards=_tidy)
 def images(
     context: dg.AssetExecutionContext,
     config: Retry,
