@@ -175,10 +175,11 @@ def _build(months: list[str]) -> tuple[Lake, bool, Callable[[], None]]:
     from twigma_dagster import headless
     from twigma_dagster.definitions import defs
 
-    lake = Lake(load_settings().lake_root)
+    settings = load_settings()
+    lake = Lake(settings.lake_root)
     with dg.DagsterInstance.get() as instance:
-        far = load_settings().gpu_lane != "local"
-        outcome = headless.build(defs, instance, lake, months, console, lanes=far)
+        far, paid = settings.gpu_lane != "local", settings.source == "x"
+        outcome = headless.build(defs, instance, lake, months, console, lanes=far, talk=paid)
     headless.show_built(lake, list(SCHEMAS), console)
     headless.show_failures(outcome, console)
     show = partial(headless.show_places, lake, outcome.ran, time.monotonic() - start, console)

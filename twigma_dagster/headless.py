@@ -57,6 +57,7 @@ def build(
     months: list[str],
     console: Console,
     lanes: bool = False,
+    talk: bool = False,
 ) -> Outcome:
     """Materialize all that is not up to date for these months.
 
@@ -71,6 +72,7 @@ def build(
         console: where progress is shown.
         lanes: let the steps take the lanes of `executors`; else they run in this process, one after the
             other, which saves a build of many small runs the start of worker processes.
+        talk: keep on the screen what steps say: what a paid collection costs, when a wait ends.
     """
     close_dead_runs(instance)
     job = definitions.resolve_implicit_global_asset_job_def()
@@ -88,8 +90,13 @@ def build(
     outcome = Outcome()
     with Progress(*columns, console=console, refresh_per_second=4) as progress:
         task = progress.add_task("checking what is there", total=sum(len(batch.assets) for batch in plan))
-        said = partial(run, on_line=lambda line: progress.update(task, description=line))
-        execute = run_in_lanes if lanes else said
+
+        def on_line(line: str) -> None:
+            progress.update(task, description=line)
+            if talk:
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+        execute = run_in_lanes if lanes else partial(run, on_line=on_line)
         for batch in plan:
             stale = [name for name in batch.assets if not is_current(lake, name, batch.partition)]
             ready = with_inputs(graph, lake, stale, batch.partition)

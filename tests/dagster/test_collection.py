@@ -49,12 +49,15 @@ def job_of(settings: Settings) -> dg.JobDefinition:
     return build_defs(settings).resolve_implicit_global_asset_job_def()
 
 
-def collect(settings: Settings, instance: dg.DagsterInstance, *tables: str) -> headless.Outcome:
-    outcome = headless.Outcome()
+def collect(
+    settings: Settings, instance: dg.DagsterInstance, *tables: str, said: list[str] | None = None
+) -> headless.Outcome:
+    """Run these tables of the month; `said` is what the steps logged."""
+    outcome, heard = headless.Outcome(), [] if said is None else said
     job = job_of(settings)
     if not Lake(settings.lake_root).has("hashtags"):
         headless.run(job, instance, Batch(("hashtags",), None), outcome, lambda _: None)
-    headless.run(job, instance, Batch(tables or TABLES, MONTH), outcome, lambda _: None)
+    headless.run(job, instance, Batch(tables or TABLES, MONTH), outcome, lambda _: None, heard.append)
     return outcome
 
 
@@ -67,7 +70,10 @@ def shown(instance: dg.DagsterInstance, asset: str = "raw_tweets") -> dict[str, 
 def test_the_budget_stops_a_month_and_a_higher_one_carries_it_on(fake_x: FakeX, tmp_path: Path) -> None:
     lake = Lake(settings_of(fake_x, tmp_path).lake_root)
     with dg.DagsterInstance.ephemeral() as instance:
-        outcome = collect(settings_of(fake_x, tmp_path, budget=0.14), instance)
+        said: list[str] = []
+        outcome = collect(settings_of(fake_x, tmp_path, budget=0.14), instance, said=said)
+        assert "X counts 47 posts, 0 are here; about 47 to buy on 5 pages: $0.24" in said[0]
+        assert "page 1 with 10 posts is on disk; 20 of about 47 posts, $0.10 so far" in said[2]
         assert len(outcome.failed) == 1
         assert "raw_tweets/2022-08: the budget of $0.14 stops it before page 2" in outcome.failed[0]
         assert "raise TWIGMA_BUDGET (in the Launchpad: posts.budget)" in outcome.failed[0]

@@ -7,6 +7,7 @@ may cost is `budget`'s business, which queries to ask `queries`', and how X is a
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -353,12 +354,15 @@ def in_words(estimate: Estimate, budget: Budget, client: XClient) -> str:
     )
     if budget.left is None:
         return words
+    pays_for = _affordable(budget, client)
     words += f"; {dollars(budget.left)} of the budget is left"
-    return words + (f", which will end it after about {_affordable(budget):,}" if cost > budget.left else "")
+    return words + (f", which pays for {pays_for:,} of them" if pays_for < estimate.pages else "")
 
 
-def _affordable(budget: Budget) -> int:
-    return int((budget.left or 0) / budget.prices.post) if budget.prices.post else 0
+def _affordable(budget: Budget, client: XClient) -> int:
+    """Return how many full pages can be paid for before the budget ends it."""
+    page = client.tier.page_size * budget.prices.post
+    return int((budget.left or 0) / page + 1e-9) if page else sys.maxsize
 
 
 def time_for(pages: int, pace_s: float) -> float:
