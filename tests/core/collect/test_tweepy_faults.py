@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 import warnings
-from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -165,13 +165,14 @@ def test_fault_6_a_reply_without_edit_history_warns_then_raises(fake_x, client, 
 
 
 def test_fault_7_it_does_not_pace(fake_x, tmp_path, after, token):
+    pace = 0.3
     other, _ = bare(fake_x, token, return_type=dict)
-    times: list[datetime] = []
-    for _ in range(3):
+    for _ in range(5):
         other.search_all_tweets(QUERY, max_results=10, **MONTH)
-        times.append(datetime.now(UTC))
-    assert (times[-1] - times[0]).total_seconds() < 0.3
+    hurried = [later - earlier for earlier, later in pairwise(fake_x.times)]
+    assert min(hurried) < pace / 3
     fake_x.times.clear()
-    collect(XClient(token, fake_x.url, pace_s=0.15), tmp_path, after)
-    between = [later - earlier for earlier, later in zip(fake_x.times, fake_x.times[1:], strict=False)]
-    assert len(between) == 4 and min(between) > 0.14
+    collect(XClient(token, fake_x.url, pace_s=pace), tmp_path, after)
+    assert len(fake_x.times) == 5
+    # A request may be late on a busy machine and the next one then seem early: the whole tells.
+    assert fake_x.times[-1] - fake_x.times[0] > 4 * pace * 0.8
