@@ -24,6 +24,10 @@ from twigma_core.collect.parse import media_id_of_url
 _X_NAME = re.compile(r"^https://pbs\.twimg\.com/media/[A-Za-z0-9_-]{15}(?=[.?]|$)")
 
 
+LONGEST = 2048
+"""Characters of an address that is asked for or put down."""
+
+
 class RefusedAddress(ValueError):
     """An address that we may not ask; the message says why and repeats nothing secret of it."""
 
@@ -36,6 +40,8 @@ def check_address(url: str | None, hosts: Collection[str]) -> str:
     """
     if not url:
         raise RefusedAddress("no address")
+    if len(url) > LONGEST:
+        raise RefusedAddress(f"address is longer than {LONGEST:,} characters")
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -27,7 +27,13 @@ import aiohttp
 import tenacity
 from yarl import URL
 
-from twigma_core.images.addresses import PublicResolver, RefusedAddress, check_address, size_ladder
+from twigma_core.images.addresses import (
+    LONGEST,
+    PublicResolver,
+    RefusedAddress,
+    check_address,
+    size_ladder,
+)
 from twigma_core.images.decode import BadPicture, PictureInfo, describe_picture
 from twigma_core.images.progress import in_words
 
@@ -163,7 +169,7 @@ class Fetcher:
         try:
             checked = check_address(url, self._policy.hosts)
         except RefusedAddress as error:
-            return Outcome("refused", str(error), url)
+            return Outcome("refused", str(error), url and url[:LONGEST])
         outcome = Outcome("failed", "no size to ask for", checked)
         attempts = 0
         for rung in size_ladder(checked, self._policy.sizes):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.object_store import ObjectStoreServer
 from twigma_core.images.shards import iter_pictures, member_name, prune, read_picture, write_shards
 from twigma_core.lake import Lake
 
@@ -34,6 +35,38 @@ def test_every_file_comes_back_by_one_read_and_by_tar(tmp_path: Path) -> None:
                 assert (member.mtime, member.uid, member.uname) == (0, 0, "")
                 found[member.name] = tar.extractfile(member).read()  # type: ignore[union-attr]
     assert found == dict(ITEMS)
+
+
+def test_one_picture_is_one_ranged_read_of_an_object_store(
+    s3_lake: Lake, object_store: ObjectStoreServer
+) -> None:
+    places = write_shards(s3_lake, "shards/x", ITEMS, max_bytes=64_000)
+    shards = {place.shard for place in places}
+    assert len(shards) > 3 and sorted(s3_lake.list_files("shards/x")) == sorted(shards)
+    frame = pl.DataFrame([{"image_id": place.name, **vars(place)} for place in places])
+    object_store.asked.clear()
+    assert dict(iter_pictures(s3_lake, frame)) == dict(ITEMS)
+    base = s3_lake.root.path
+    expected = [
+        ("GET", f"/{base}/{place.shard}", f"bytes={place.offset}-{place.offset + place.bytes - 1}")
+        for place in places
+    ]
+    assert sorted(object_store.asked, key=str) == sorted(expected, key=str)
+    assert prune(s3_lake, "shards/x", {places[0].shard}) == sorted(shards - {places[0].shard})
+    with pytest.raises(LookupError, match=places[-1].shard):
+        read_picture(s3_lake, places[-1].shard, places[-1].offset, places[-1].bytes)
+    with pytest.raises(LookupError, match="ends before"):
+        read_picture(s3_lake, places[0].shard, 10**7, 5)
+
+
+def test_webdataset_reads_the_shards(tmp_path: Path) -> None:
+    import webdataset
+
+    lake = Lake(tmp_path)
+    places = write_shards(lake, "shards/x", ITEMS, max_bytes=64_000)
+    shards = [str(lake.path(shard)) for shard in dict.fromkeys(place.shard for place in places)]
+    read = webdataset.WebDataset(shards, shardshuffle=False)
+    assert [(f"{sample['__key__']}.jpg", sample["jpg"]) for sample in read] == ITEMS
 
 
 def test_same_content_gives_the_same_shards_and_prune_removes_the_others(tmp_path: Path) -> None:
