@@ -7,8 +7,9 @@ from rich.table import Table
 
 from twigma_core.collect.budget import Spend, dollars, total
 from twigma_core.collect.hashtags import reviewed
-from twigma_core.collect.pacing import duration
-from twigma_core.collect.search import estimate_months, time_for
+from twigma_core.collect.search import estimate_months
+from twigma_core.collect.telling import time_for
+from twigma_core.images.progress import in_words as duration
 from twigma_core.lake import Lake
 from twigma_dagster.resources import Posts
 

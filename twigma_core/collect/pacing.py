@@ -72,11 +72,3 @@ def until(seconds: float, now: float | None = None) -> str:
     """Say a wait in words, with its end: "waiting 540 s, until 12:34:56 UTC"."""
     start = datetime.now(UTC) if now is None else datetime.fromtimestamp(now, UTC)
     return f"waiting {seconds:.0f} s, until {start + timedelta(seconds=seconds):%H:%M:%S} UTC"
-
-
-def duration(seconds: float) -> str:
-    """Say a duration in words: "40 s", "12 min", "3 h 40 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

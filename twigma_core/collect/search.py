@@ -7,8 +7,6 @@ may cost is `budget`'s business, which queries to ask `queries`', and how X is a
 from __future__ import annotations
 
 import math
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -16,12 +14,13 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 
 from twigma_core.collect import fields
-from twigma_core.collect.budget import Budget, Estimate, Spend, dollars
-from twigma_core.collect.pacing import WINDOW_S, Say, duration
+from twigma_core.collect.budget import Budget, Estimate, Spend
+from twigma_core.collect.pacing import Say
 from twigma_core.collect.page import Checkpoint, Page, Window, month_window
 from twigma_core.collect.pages import COUNTS, PAGES, PageStore
 from twigma_core.collect.queries import Search, plan
-from twigma_core.collect.x_api import REQUESTS_A_WINDOW, Stopped, TokenRefused, XApiError, XClient
+from twigma_core.collect.telling import Teller, in_words
+from twigma_core.collect.x_api import Stopped, TokenRefused, XApiError, XClient
 from twigma_core.lake import Lake
 
 COUNTS_SCHEMA = {"query": pl.String, "day": pl.Date, "counted": pl.Int64}
@@ -96,7 +95,7 @@ def collect_month(
                 say(in_words(estimate, budget, client))
                 begun = [_stand(client, store, one, until, now) for one in searches]
                 resumed_at = next((at.index for at in begun if not at.done and at.index), None)
-                teller = _Teller(month, estimate, budget, client, say)
+                teller = Teller(month, estimate, budget, client, say)
                 search_month(client, store, searches, budget, on_page=teller.page, until=until, now=now)
         except Stopped as error:
             stopped = Stopped(f"raw_tweets/{month}: {error}")
@@ -342,56 +341,6 @@ def estimate_months(
             yield estimate_month(client, store, counts, searches, budget, end_of(month, now), now)
         except (ValueError, OutOfReach) as error:
             yield Estimate(month, 0, 0, 0, complete=True, note=str(error))
-
-
-def in_words(estimate: Estimate, budget: Budget, client: XClient) -> str:
-    """Say what a month will cost, how long it takes, and whether the budget allows it."""
-    cost = Spend(estimate.pages, estimate.posts).dollars(budget.prices)
-    words = (
-        f"{estimate.month}: X counts {estimate.counted:,} posts, {estimate.collected:,} are here; about "
-        f"{estimate.posts:,} to buy on {estimate.pages:,} pages: {dollars(cost)}, "
-        f"about {duration(time_for(estimate.pages, client.pace_s))}"
-    )
-    if budget.left is None:
-        return words
-    pays_for = _affordable(budget, client)
-    words += f"; {dollars(budget.left)} of the budget is left"
-    return words + (f", which pays for {pays_for:,} of them" if pays_for < estimate.pages else "")
-
-
-def _affordable(budget: Budget, client: XClient) -> int:
-    """Return how many full pages can be paid for before the budget ends it."""
-    page = client.tier.page_size * budget.prices.post
-    return int((budget.left or 0) / page + 1e-9) if page else sys.maxsize
-
-
-def time_for(pages: int, pace_s: float) -> float:
-    """Return the seconds that so many requests take at least, within X's limits."""
-    full = pages // REQUESTS_A_WINDOW if pace_s else 0
-    return full * WINDOW_S + (pages - full * REQUESTS_A_WINDOW) * pace_s
-
-
-class _Teller:
-    """Tells of each page, with what is left to do and when that will be done."""
-
-    def __init__(self, month: str, estimate: Estimate, budget: Budget, client: XClient, say: Say) -> None:
-        self._month, self._estimate, self._budget, self._client = month, estimate, budget, client
-        self._say = say
-        self._start, self._pages, self._posts = time.monotonic(), 0, estimate.collected
-        self._before = budget.spend.dollars(budget.prices)
-
-    def page(self, page: Page) -> None:
-        self._pages += 1
-        self._posts += page.posts
-        ahead = max(0, self._estimate.pages - self._pages)
-        each = (time.monotonic() - self._start) / self._pages
-        left = max(ahead * each, time_for(ahead, self._client.pace_s))
-        paid = self._budget.spend.dollars(self._budget.prices) - self._before
-        cost = f", {dollars(paid)} so far" if self._budget.prices.post else ""
-        self._say(
-            f"{self._month}: page {page.index} with {page.posts} posts is on disk; {self._posts:,} of "
-            f"about {self._estimate.counted:,} posts{cost}; about {duration(left)} left"
-        )
 
 
 def _gaps(store: PageStore, searches: Sequence[Search], until: datetime) -> list[str]:

@@ -15,7 +15,8 @@ from twigma_core.collect.page import Page
 from twigma_core.collect.pages import COUNTS, PageStore
 from twigma_core.collect.parse import parse_pages
 from twigma_core.collect.queries import Search, build_queries, hashtags_of, plan
-from twigma_core.collect.search import collect_month, count_month, search_month, time_for
+from twigma_core.collect.search import collect_month, count_month, search_month
+from twigma_core.collect.telling import time_for
 from twigma_core.collect.x_api import RECENT, Stopped, XApiError, XClient
 from twigma_core.lake import Lake
 
