@@ -5,7 +5,7 @@ BIN := .venv/bin
 export TWIGMA_HOME ?= $(CURDIR)/.twigma
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo ui test lint types docs lock clean
+.PHONY: demo ui test lint types bench docs lock clean
 
 demo: .venv/ready
 	$(BIN)/twigma demo
@@ -22,6 +22,10 @@ lint: .venv/ready
 
 types: .venv/ready
 	$(BIN)/mypy
+
+# the downloader beside img2dataset, which gets an environment of its own; docs/performance.md
+bench: .venv/ready
+	$(BIN)/python -m benchmarks.download
 
 .venv/ready: requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }

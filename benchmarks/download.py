@@ -23,8 +23,9 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -137,8 +138,11 @@ def _read_ours(folder: Path) -> dict[int | None, bytes]:
 # ---------------------------------------------------------------- the peer
 
 
-def img2dataset(scenario: Scenario, connections: int, python: Path) -> Turn:
-    """Run img2dataset so that it does what ours does, with a process for each core."""
+def img2dataset(scenario: Scenario, connections: int, python: Path, check: bool = True) -> Turn:
+    """Run img2dataset with a process for each core, so that it does what ours does.
+
+    Without `check` it stores what comes and opens nothing, which ours never does.
+    """
 
     def command(base: str, folder: Path) -> list[str]:
         urls = [f"{base}/media/{number:08d}?format=jpg&name=orig" for number in range(scenario.count)]
@@ -151,6 +155,7 @@ def img2dataset(scenario: Scenario, connections: int, python: Path) -> Turn:
             "output_format": "webdataset",
             "resize_mode": "no",
             "skip_reencode": True,
+            "disable_all_reencoding": not check,
             "compute_hash": "sha256",
             "extract_exif": False,
             "processes_count": processes,
@@ -208,45 +213,49 @@ def limit(scenario: Scenario, connections: int) -> float:
 
 
 def compare(scenario: Scenario, rounds: int, connections: int, python: Path | None) -> dict[str, object]:
-    """Return medians over `rounds` in which ours and the peer take turns."""
-    turns: dict[str, list[Turn]] = {"ours": [], "peer": []}
+    """Return medians over `rounds` in which the tools take turns, each round from the other end."""
+    tools: dict[str, Callable[[], Turn]] = {"ours": lambda: ours(scenario, connections)}
+    if python:
+        tools["peer"] = lambda: img2dataset(scenario, connections, python)
+        tools["peer, opening nothing"] = lambda: img2dataset(scenario, connections, python, check=False)
+    turns: dict[str, list[Turn]] = {name: [] for name in tools}
     ceiling = limit(scenario, connections)
     for number in range(rounds):
-        order = ("ours", "peer") if number % 2 == 0 else ("peer", "ours")
-        for who in order:
-            if who == "ours":
-                turns[who].append(ours(scenario, connections))
-            elif python:
-                turns[who].append(img2dataset(scenario, connections, python))
-    row: dict[str, object] = {"scenario": scenario.name(), "count": scenario.count, "limit": ceiling}
-    for who, taken in turns.items():
-        if taken:
-            row[who] = {
-                "rate": statistics.median(turn.rate for turn in taken),
-                "rates": [round(turn.rate, 1) for turn in taken],
-                "rss": statistics.median(turn.measured.rss for turn in taken),
-                "pss": statistics.median(turn.measured.pss for turn in taken),
-                **{key: value for key, value in asdict(taken[-1]).items() if key != "measured"},
-            }
-    return row
+        for name in list(tools)[:: 1 if number % 2 == 0 else -1]:
+            turns[name].append(tools[name]())
+    found = {
+        name: {
+            "rate": statistics.median(turn.rate for turn in taken),
+            "rates": [round(turn.rate, 1) for turn in taken],
+            "rss": statistics.median(turn.measured.rss for turn in taken),
+            "pss": statistics.median(turn.measured.pss for turn in taken),
+            "stored": min(turn.stored for turn in taken),
+            "wrong": max(turn.wrong for turn in taken),
+            "requests": taken[-1].requests,
+            "connections": taken[-1].connections,
+        }
+        for name, taken in turns.items()
+    }
+    return {"scenario": scenario.name(), "count": scenario.count, "limit": ceiling, "tools": found}
 
 
-def show(row: dict[str, object]) -> None:
+def show(row: dict[str, Any]) -> None:
     """Print a scenario's result."""
     print(f"\n{row['scenario']}: {row['count']} pictures; limit {row['limit']:.0f}/s")
-    for who in ("ours", "peer"):
-        if isinstance(found := row.get(who), dict):
-            print(
-                f"  {who:<5} {found['rate']:7.1f} pictures/s  (rounds {found['rates']})"
-                f"  {found['rss'] / 2**20:6.0f} MiB RSS  {found['pss'] / 2**20:6.0f} MiB PSS"
-                f"  {found['stored']} identical, {found['wrong']} wrong"
-                f"  {found['requests']} requests, {found['connections']} connections"
-            )
-    if isinstance(mine := row.get("ours"), dict) and isinstance(theirs := row.get("peer"), dict):
+    mine = row["tools"]["ours"]
+    for name, found in row["tools"].items():
         print(
-            f"  ratio {mine['rate'] / theirs['rate']:.2f}x pictures/s,"
-            f" {mine['rss'] / theirs['rss']:.2f}x RSS, {mine['pss'] / theirs['pss']:.2f}x PSS"
+            f"  {name:<22} {found['rate']:7.1f} pictures/s  (rounds {found['rates']})"
+            f"  {found['rss'] / 2**20:6.0f} MiB RSS  {found['pss'] / 2**20:6.0f} MiB PSS"
+            f"  {found['stored']} identical, {found['wrong']} wrong"
+            f"  {found['requests']} requests, {found['connections']} connections"
         )
+        if found is not mine:
+            print(
+                f"  {'':<22} ours: {mine['rate'] / found['rate']:.2f}x pictures/s,"
+                f" {mine['rss'] / found['rss']:.2f}x RSS, {mine['pss'] / found['pss']:.2f}x PSS",
+                flush=True,
+            )
 
 
 def main() -> None:
