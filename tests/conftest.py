@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.model_hub import Hub, serve_hub
 from tests.object_store import ObjectStoreServer, serve
 from twigma_core.lake import Lake
 
@@ -63,6 +64,19 @@ def bucket(object_store: ObjectStoreServer, monkeypatch: pytest.MonkeyPatch) -> 
 def s3_lake(bucket: str) -> Lake:
     """An empty lake below a prefix of a bucket."""
     return Lake(f"{bucket}/some/lake")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """An empty model hub, which the hub's own library takes for the real one."""
+    with serve_hub() as served:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", served.base)
+        monkeypatch.setattr(
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+            served.base + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        yield served
 
 
 @pytest.fixture(scope="session")

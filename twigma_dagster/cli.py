@@ -257,6 +257,39 @@ def sql(query: Annotated[str, typer.Argument(help="SQL over the tables of the la
     console.print(str(connect(Lake(prepare().lake_root)).sql(query)), highlight=False, markup=False)
 
 
+models = typer.Typer(help="List, fetch and verify the models' weights; without a command, list them.")
+app.add_typer(models, name="models")
+
+
+@models.callback(invoke_without_command=True)
+def list_models(context: typer.Context) -> None:
+    """List the models in force and those of the paper, and where their weights are."""
+    if context.invoked_subcommand is None:
+        from twigma_dagster.weights import show_models
+
+        show_models(prepare(), console)
+
+
+@models.command("fetch")
+def fetch_models(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Such as ViT-L-14/openai; default is all that are in force")
+    ] = None,
+) -> None:
+    """Fetch weights into the weights folder, and check them."""
+    from twigma_dagster.weights import fetch_weights
+
+    fetch_weights(prepare(), names or [], console)
+
+
+@models.command("verify")
+def verify_models() -> None:
+    """Hash the files in the weights folder and compare them with what they must be."""
+    from twigma_dagster.weights import show_verified
+
+    raise typer.Exit(0 if show_verified(prepare(), console) else 1)
+
+
 @app.command("settings")
 def show_settings() -> None:
     """List every setting with the value in force and its meaning."""

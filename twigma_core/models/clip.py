@@ -243,7 +243,7 @@ def _folder_of(name: str, root: Path) -> Path | None:
                 f"CLIP {found.name!r}: the folder has no weights; put {_WEIGHTS} into {found}"
             )
         return found
-    if "/" in name and not _is_architecture(name):
+    if "/" in name and not is_architecture(name):
         raise weights.WeightsNotFound(
             f"CLIP {name!r}: no folder with {_CONFIG} there; put one with that file, {_WEIGHTS} and the "
             f"tokenizer there or into {root}, or choose the shipped model, {weights.SAMPLE!r}"
@@ -251,7 +251,8 @@ def _folder_of(name: str, root: Path) -> Path | None:
     return None
 
 
-def _is_architecture(name: str) -> bool:
+def is_architecture(name: str) -> bool:
+    """Say whether open_clip knows an architecture of that name."""
     import open_clip
 
     return name.replace("/", "-") in open_clip.list_models()
@@ -274,7 +275,7 @@ def _load_architecture(
     """Build one of open_clip's architectures with the weights of a tag or a file."""
     import open_clip
 
-    if not _is_architecture(name):
+    if not is_architecture(name):
         raise ValueError(
             f"CLIP {name!r} is neither {weights.SAMPLE!r}, nor a folder with {_CONFIG}, nor an architecture "
             f"of open_clip; open_clip.list_models() lists those, e.g. {DEFAULT!r}"
