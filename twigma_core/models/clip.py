@@ -101,9 +101,12 @@ class ClipEncoder:
         self._models = pipeline.replicas(model.eval(), self.placement.devices)
         self._launcher = pipeline.Launcher(self.placement.devices)
         # open_clip's transform: steps on the picture, one that makes a tensor of it, one that normalises it.
-        *self._picture_steps, _, normalize = self.preprocess.transforms
-        moments = torch.tensor([normalize.mean, normalize.std]).view(2, 3, 1, 1)
-        self._moments = {device: moments.to(device) for device in self.placement.devices}
+        # The last two make a number of each of 256 levels in each channel, so that a table says what.
+        *self._picture_steps, to_tensor, normalize = self.preprocess.transforms
+        ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+        levels = normalize(to_tensor(Image.fromarray(ramp)))[:, 0]
+        self._table = levels.numpy()
+        self._levels = {device: levels.to(device) for device in self.placement.devices}
         self._dtype = getattr(torch, self.placement.dtype)
         self.dim = int(self.encode_texts([""]).shape[1])
 
@@ -141,12 +144,17 @@ class ClipEncoder:
         Yields:
             (k, dim) float32, each row of length 1; k is the batch size, less in the last batch.
         """
+        import torch
 
-        def prepare(item: T) -> NDArray[np.uint8]:
-            return self.pixels(open_item(item))
+        def prepare(item: T) -> NDArray[Any]:
+            pixels = self.pixels(open_item(item))
+            return pixels if self.placement.on_gpu else self.normalized(pixels)
 
-        def encode(pixels: torch.Tensor, device: str) -> torch.Tensor:
-            return self._models[device].encode_image(self.normalized(pixels).to(self._dtype))
+        def encode(x: torch.Tensor, device: str) -> torch.Tensor:
+            if self.placement.on_gpu:  # which is sent the bytes: a quarter of what they are normalised to
+                levels = self._levels[device]
+                x = torch.stack([levels[c][x[..., c].long()] for c in range(3)], dim=1)
+            return self._models[device].encode_image(x.to(self._dtype))
 
         return self._run(items, prepare, encode, runtime.workers(self.placement, self._threads), meter)
 
@@ -169,10 +177,9 @@ class ClipEncoder:
             image = step(image)
         return np.asarray(image)
 
-    def normalized(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, h, w, 3) uint8 pixels as (n, 3, h, w) float32: bit for bit what ``preprocess`` makes."""
-        mean, std = self._moments[str(pixels.device)]
-        return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+    def normalized(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Pixels as the model takes them, (3, h, w) float32: bit for bit what ``preprocess`` makes."""
+        return np.stack([level.take(pixels[..., c]) for c, level in enumerate(self._table)])
 
     def _run(
         self,

@@ -139,9 +139,12 @@ def test_on_a_gpu(drawings: Any, rows: np.ndarray) -> None:
     np.testing.assert_array_equal(gpu.encode_images([drawings.pictures[i] for i in order]), out[order])
     exact = ClipEncoder("sample", device="cuda", dtype="float32")
     np.testing.assert_allclose(exact.encode_images(drawings.pictures), rows, atol=1e-5)
-    pixels = torch.from_numpy(np.stack([gpu.pixels(p) for p in drawings.pictures[:16]]))
-    there = gpu.normalized(pixels.to("cuda:0")).cpu()
-    assert torch.equal(there, torch.stack([gpu.preprocess(p) for p in drawings.pictures[:16]]))
+    seen: list[torch.Tensor] = []
+    hook = exact._models["cuda:0"].visual.register_forward_pre_hook(lambda _, x: seen.append(x[0].clone()))
+    exact.encode_images(drawings.pictures[:16])
+    hook.remove()
+    theirs = torch.stack([gpu.preprocess(p) for p in drawings.pictures[:16]])
+    assert torch.equal(seen[0][:16].cpu(), theirs)
 
 
 def test_nothing_in_nothing_out(encoder: ClipEncoder) -> None:
