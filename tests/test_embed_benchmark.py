@@ -1,4 +1,4 @@
-"""The embedding benchmark at a small size: what it compares must be equal; how fast it is belongs to no test."""
+"""The embedding benchmark at a small size: what it compares must be equal; how fast it is, no test says."""
 
 from __future__ import annotations
 

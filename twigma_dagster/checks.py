@@ -15,6 +15,7 @@ import polars as pl
 from twigma_core.analysis.clusters import drift_share
 from twigma_core.collect.completeness import explain
 from twigma_core.images.shards import read_picture
+from twigma_core.incremental import MAKER
 from twigma_core.lake import Lake
 from twigma_core.tables import SCHEMAS, conform
 from twigma_dagster.partitions import MONTHS, PARTITIONS, REFERENCE_CORPORA, SOURCES_OF_TEXT
@@ -157,6 +158,21 @@ def _unit_norms(lake: Lake, name: str, partition: str | None, wanted: int) -> Ve
     far = float(np.abs(norms - 1).max()) if len(norms) else 0.0
     passed = len(norms) == stored.table.height == wanted and bool(np.isfinite(norms).all()) and far < 1e-3
     return passed, f"{len(norms)} vectors for {wanted} rows; largest |norm - 1| {far:.1e}"
+
+
+def vectors_are_of_one_model(lake: Lake, month: str | None) -> Verdict:
+    """The same CLIP with the same settings made the vectors of all months, corpora and texts."""
+    ours = set(lake.read("embeddings", month).select(MAKER).iter_rows())
+    others = [
+        lake.scan(name).select(MAKER).unique().collect()
+        for name in ("embeddings", "reference_embeddings", "text_embeddings")
+    ]
+    found = set(pl.concat(others).iter_rows())
+    names = sorted(f"{model} {sha256[:12]} {settings}" for model, sha256, settings in found)
+    return len(found) <= 1 or not ours, "; ".join(names) or "no vectors"
+
+
+all_vectors_are_of_one_model = check("same_model", "embeddings", blocking=False)(vectors_are_of_one_model)
 
 
 @check("covers_pictures", "captions")

@@ -30,6 +30,7 @@ from rich.table import Table
 
 from twigma_core.lake import Lake
 from twigma_dagster.graph import Batch, batches, is_current, with_inputs
+from twigma_dagster.resources import Models
 
 PROCESS_TAG = "twigma/process"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -98,10 +99,10 @@ def build(
 
         execute = run_in_lanes if lanes else partial(run, on_line=on_line)
         for batch in plan:
-            stale = [name for name in batch.assets if not is_current(lake, name, batch.partition)]
-            ready = with_inputs(graph, lake, stale, batch.partition)
+            wanted = stale(definitions, lake, batch)
+            ready = with_inputs(graph, lake, wanted, batch.partition)
             progress.advance(task, len(batch.assets) - len(ready))
-            outcome.skipped += [_place(name, batch.partition) for name in stale if name not in ready]
+            outcome.skipped += [_place(name, batch.partition) for name in wanted if name not in ready]
             if ready:
                 chosen = Batch(tuple(ready), batch.partition)
                 execute(
@@ -113,6 +114,16 @@ def build(
                 )
         progress.update(task, description="done")
     return outcome
+
+
+def stale(definitions: dg.Definitions, lake: Lake, batch: Batch) -> list[str]:
+    """Return the assets of a batch that are not up to date, or that another model made than is in force."""
+    models: Models = (definitions.resources or {})["models"]
+    return [
+        name
+        for name in batch.assets
+        if not (is_current(lake, name, batch.partition) and models.made(lake, name, batch.partition))
+    ]
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:

@@ -188,6 +188,22 @@ class Models(dg.ConfigurableResource):
         """Return the NSFW head."""
         return _scorer(self.nsfw, self.folder)
 
+    def made(self, lake: Lake, table: str, partition: str | None) -> bool:
+        """Say whether the models in force made a stored table, as far as their names tell."""
+        by = {"captions": self.blip, "nsfw_scores": self.nsfw}
+        by |= dict.fromkeys(("embeddings", "reference_embeddings", "text_embeddings"), self.clip)
+        if table not in by or not lake.has(table, partition):
+            return True
+        name = by[table]
+        if name == "sample":
+            wanted = {"captions": "sample-blip", "nsfw_scores": "sample-nsfw"}.get(table, "sample-clip")
+        elif Path(name).expanduser().exists():
+            wanted = Path(name).stem if table == "nsfw_scores" else Path(name).name
+        else:
+            wanted = name if name != self.clip else f"{name}/{Path(self.clip_weights).name}"
+        models = lake.provenance(table, partition).models
+        return not models or wanted in models
+
     def work(self, context: dg.AssetExecutionContext, lake: LakeResource) -> Work:
         """Return the partition that a step fills with one of the models."""
         table = context.asset_key.path[-1]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 from safetensors.numpy import save
 
 from tests.dagster.small_world import drawn, world
 from tests.model_hub import Hub
+from twigma_core.lake import ArrayTable, Lake
+from twigma_core.models import weights
 from twigma_dagster import cli, headless
+from twigma_dagster.checks import vectors_are_of_one_model
 from twigma_dagster.definitions import build_defs
 from twigma_dagster.graph import Batch
 
@@ -98,17 +103,32 @@ def test_late_pictures_alone_go_through_the_models(tmp_path: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         for pictures in (early, late):
             laid_out = world(tmp_path / str(len(pictures)), {"2021-01": pictures}, references=0)
-            with laid_out as (settings, _):
-                settings = settings.model_copy(update={"home": tmp_path / "home"})
+            with laid_out as (laid, _):
+                settings = laid.model_copy(update={"home": tmp_path / "home"})
+                lake = Lake(settings.lake_root)
                 job = build_defs(settings).resolve_implicit_global_asset_job_def()
                 outcome = headless.Outcome()
                 headless.run(job, instance, Batch(("hashtags",), None), outcome, lambda _: None)
                 headless.run(job, instance, Batch(steps, "2021-01"), outcome, lambda _: None)
                 assert outcome.failed == []
+                defs = build_defs(settings)
+                assert headless.stale(defs, lake, Batch(steps, "2021-01")) == []
+        # Another model than the one that made them is another reason to make them again.
+        other = tmp_path / "another-clip"
+        shutil.copytree(weights.sample_weights("clip"), other)
+        defs = build_defs(settings.model_copy(update={"clip_model": str(other)}))
+        assert headless.stale(defs, lake, Batch(steps, "2021-01")) == ["embeddings", "nsfw_scores"]
         for name in ("embeddings", "captions", "nsfw_scores"):
             event = instance.get_latest_materialization_event(dg.AssetKey(name))
             assert event is not None and event.asset_materialization is not None
             shown[name] = {key: value.value for key, value in event.asset_materialization.metadata.items()}
+    passed, seen = vectors_are_of_one_model(lake, "2021-01")
+    assert passed and seen.startswith("sample-clip ")
+    mixed = lake.read_arrays("embeddings", "2021-01")
+    other_month = mixed.table.with_columns(month=pl.lit("2021-02"), weights_sha256=pl.lit("another"))
+    lake.write("embeddings", ArrayTable(other_month, mixed.arrays), "2021-02")
+    passed, seen = vectors_are_of_one_model(lake, "2021-01")
+    assert not passed and "sample-clip another cpu" in seen
     for name, metadata in shown.items():
         assert (metadata["computed"], metadata["taken over"], metadata["resumed"]) == (3, 12, 0), name
         assert metadata["dagster/row_count"] == 15
