@@ -11,6 +11,8 @@ sha256 of its weights; `low` and `high` are the ends of a 95 % interval.
 
 from __future__ import annotations
 
+import re
+
 import dataframely as dy
 import polars as pl
 
@@ -91,6 +93,22 @@ class HashtagCandidates(dy.Schema):
     first_posts = dy.List(dy.String(), description="Ids of its first 20 posts, for review")
 
 
+class ArchiveFiles(dy.Schema):
+    """What the archive of posts holds, file by file, those that are not read included."""
+
+    file = dy.String(primary_key=True, description="File, relative to the archive")
+    digest = dy.String(description="xxh3 of the file as it is")
+    pages = _count("API replies, flattened posts, or pages made of a table's rows")
+    posts = _count("Posts on them; one that is on several counts each time")
+    media = _count("Media objects, videos included")
+    users = _count("User objects")
+    errors = _count("Errors that X reports on them")
+    first_month = dy.String(nullable=True, regex=MONTH, description="Month of the earliest post, UTC")
+    last_month = dy.String(nullable=True, regex=MONTH, description="Month of the latest post, UTC")
+    broken = _count("Documents or kinds of rows that cannot be read")
+    note = dy.String(nullable=True, description="What is broken, or why the file is not read")
+
+
 class RawTweets(dy.Schema):
     """One row a page as received: where it is stored and what it holds."""
 
@@ -161,6 +179,28 @@ class TweetCounts(dy.Schema):
     unavailable = _count("Missing within the tolerance: deleted, protected or suspended since")
     unexplained = dy.Int64(description="Missing beyond it; negative where more was collected than counted")
     tolerance = dy.Float64(min=0, max=1, description="Share of the counted posts that may be missing")
+
+
+class Release2023(dy.Schema):
+    """The 2023 release of TWIGMA as published (zenodo.org/records/8031785), by media id."""
+
+    image_id = dy.String(primary_key=True, description="Media id that image_name holds")
+    tweet_id = dy.String(nullable=True, description="Post id; null where the file lost its last digits")
+    image_name = dy.String(description="Name of the picture in the release")
+    url = dy.String(nullable=True, description="Address of the picture, where its name is that of X's file")
+    month = dy.String(nullable=True, regex=MONTH, description="Month of the post, UTC, as YYYY-MM")
+    created_at = dy.Datetime(
+        nullable=True, time_zone="UTC", time_unit="us", description="When it was posted, to the second"
+    )
+    like_count = _count("Likes in May 2023; null where the post was gone by then", nullable=True)
+    quote_count = _count("Quotes in May 2023", nullable=True)
+    reply_count = _count("Replies in May 2023", nullable=True)
+    caption = dy.String(nullable=True, description="BLIP's caption")
+    cluster = dy.Int64(nullable=True, min=1, max=10, description="Cluster of the paper, 1 to 10")
+    possibly_sensitive = dy.Bool(nullable=True, description="X's flag for sensitive media")
+    nsfw_score = dy.Float64(nullable=True, min=0, max=1, description="0 safe, 1 not safe")
+    x = dy.Float64(nullable=True, description="UMAP_dim_1")
+    y = dy.Float64(nullable=True, description="UMAP_dim_2")
 
 
 # ---------------------------------------------------------------- images
@@ -716,6 +756,16 @@ class PaperComparison(dy.Schema):
     because = dy.String(description="Why, in a sentence")
 
 
+class Release2023Comparison(dy.Schema):
+    """The 2023 release beside this dataset, picture by picture; no rows where there is no release."""
+
+    measure = dy.String(primary_key=True, description="Measure, see docs/methods.md")
+    value = dy.Float64(nullable=True, description="Estimate; null where it is undefined")
+    low = _low()
+    high = _high()
+    n = _count("Pictures it is computed from")
+
+
 class Release(dy.Schema):
     """Files of a release."""
 
@@ -726,7 +776,7 @@ class Release(dy.Schema):
 
 
 def _snake(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[a-z])(?=[0-9])", "_", name).lower()
 
 
 SCHEMAS: dict[str, type[dy.Schema]] = {_snake(cls.__name__): cls for cls in dy.Schema.__subclasses__()}

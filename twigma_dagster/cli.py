@@ -80,17 +80,7 @@ def build(
     if first:
         wanted = _range(first, last, known)
     elif settings.source == "archive":
-        from twigma_core.collect.archives import inventory, months
-
-        for row in inventory(settings.archive).iter_rows(named=True):
-            span = f" {row['first_month']} to {row['last_month']}" if row["first_month"] else ""
-            said = f": {row['note']}" if row["note"] else ""
-            counts = f"{row['pages']} pages, {row['posts']} posts{span}, {row['broken']} broken"
-            console.print(f"{row['file']}  {counts}{said}", highlight=False, markup=False, soft_wrap=True)
-        held = months(settings.archive)
-        wanted = [key for key in held if key in known]
-        if outside := sorted(set(held) - set(known)):
-            console.print(f"left out: posts of {', '.join(outside)}: not within {known[0]} to {known[-1]}")
+        wanted = _archived(settings, known)
     elif settings.sample:
         from twigma_core.sample.world import load
 
@@ -163,6 +153,46 @@ def retry(
         after = lake.read("images", month)
         headless.show_pictures(after.filter(after["image_id"].is_in(wanted)), console)
     raise typer.Exit(1 if outcome.failed else 0)
+
+
+@app.command()
+def hydrate(
+    file: Annotated[Path, typer.Argument(help="Ids: text, CSV, Parquet, or a release")],
+    accounts: Annotated[
+        bool, typer.Option("--accounts", help="Ask for accounts too: tells protected from suspended")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Spend without being asked")] = False,
+) -> None:
+    """Turn ids into posts through X's lookup, each bought once, and say which are gone and why.
+
+    Says first what it will cost. With neither a token nor a source it asks the sample world's server.
+    """
+    settings = prepare()
+    from twigma_dagster.hydrating import hydrate_file
+    from twigma_dagster.resources import posts_of
+
+    source = "sample" if settings.sample and settings.bearer_token is None else "x"
+    posts = posts_of(settings.model_copy(update={"source": source}))
+    lake = Lake(settings.lake_root)
+    complete = hydrate_file(posts, lake, file, console, accounts=accounts, yes=yes)
+    raise typer.Exit(0 if complete else 1)
+
+
+def _archived(settings: Settings, known: Sequence[str]) -> list[str]:
+    """Say what the archive holds; return the months of its posts that the dataset can have."""
+    from twigma_core.collect.imports import months
+    from twigma_dagster.resources import posts_of
+
+    lake = Lake(settings.lake_root)
+    for row in posts_of(settings).files(lake).iter_rows(named=True):
+        span = f" {row['first_month']} to {row['last_month']}" if row["first_month"] else ""
+        said = f": {row['note']}" if row["note"] else ""
+        counts = f"{row['pages']} pages, {row['posts']} posts{span}, {row['broken']} broken"
+        console.print(f"{row['file']}  {counts}{said}", highlight=False, markup=False, soft_wrap=True)
+    held = months(settings.archive, lake)
+    if outside := sorted(set(held) - set(known)):
+        console.print(f"left out: posts of {', '.join(outside)}: not within {known[0]} to {known[-1]}")
+    return [key for key in held if key in known]
 
 
 def _build(months: list[str]) -> tuple[Lake, bool, Callable[[], None]]:

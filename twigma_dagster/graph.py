@@ -18,9 +18,10 @@ from twigma_core.figures import FIGURES
 from twigma_core.figures.files import read_provenance
 from twigma_core.lake import Lake, data_version
 from twigma_core.provenance import Provenance
-from twigma_core.tables import SCHEMAS
+from twigma_core.tables import SCHEMAS, conform
 from twigma_dagster.declare import EARLIER_MONTHS
 from twigma_dagster.partitions import MONTHS, PARTITIONS
+from twigma_dagster.resources import Posts
 
 FROZEN = ("cluster_model", "codebook", "projection_model")
 """Models that months are measured by: a refit moves old labels, so it is a deliberate act."""
@@ -38,6 +39,11 @@ def _list_is_as_reviewed(lake: Lake, _: str | None) -> bool:
 
 def _month_is_collected(lake: Lake, month: str | None) -> bool:
     return PageStore(lake, str(month)).is_complete()
+
+
+def _files_are_as_read(lake: Lake, posts: Posts) -> bool:
+    found = conform("archive_files", posts.files(lake))
+    return data_version("archive_files", found) == lake.provenance("archive_files").data_version
 
 
 OUTSIDE = {"hashtags": _list_is_as_reviewed, "raw_tweets": _month_is_collected}
@@ -95,7 +101,7 @@ def record(lake: Lake, name: str, partition: str | None) -> Provenance | None:
     return read_provenance(data) if name in FIGURES else Provenance.from_json(data)
 
 
-def is_current(lake: Lake, name: str, partition: str | None) -> bool:
+def is_current(lake: Lake, name: str, partition: str | None, posts: Posts | None = None) -> bool:
     """Say whether an asset's partition is in the lake and was computed from all that is there now.
 
     A frozen model is current once it is there: only a person who materializes it fits it anew.
@@ -104,6 +110,8 @@ def is_current(lake: Lake, name: str, partition: str | None) -> bool:
     if made is None or name in FROZEN:
         return made is not None
     if name in OUTSIDE and not OUTSIDE[name](lake, partition):
+        return False
+    if name == "archive_files" and posts and not _files_are_as_read(lake, posts):
         return False
     read: dict[str, set[str | None]] = {}
     for up in made.upstream:

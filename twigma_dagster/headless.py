@@ -30,7 +30,7 @@ from rich.table import Table
 
 from twigma_core.lake import Lake
 from twigma_dagster.graph import Batch, batches, is_current, with_inputs
-from twigma_dagster.resources import Models
+from twigma_dagster.resources import Models, Posts
 
 PROCESS_TAG = "twigma/process"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -118,11 +118,13 @@ def build(
 
 def stale(definitions: dg.Definitions, lake: Lake, batch: Batch) -> list[str]:
     """Return the assets of a batch that are not up to date, or that another model made than is in force."""
-    models: Models = (definitions.resources or {})["models"]
+    resources = definitions.resources or {}
+    models: Models = resources["models"]
+    posts: Posts = resources["posts"]
     return [
         name
         for name in batch.assets
-        if not (is_current(lake, name, batch.partition) and models.made(lake, name, batch.partition))
+        if not (is_current(lake, name, batch.partition, posts) and models.made(lake, name, batch.partition))
     ]
 
 

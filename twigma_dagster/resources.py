@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dagster as dg
 import polars as pl
 from pydantic import create_model
+from upath import UPath
 
+from twigma_core import tables
+from twigma_core.collect import release_2023
 from twigma_core.incremental import Work
 from twigma_core.lake import Lake
 from twigma_dagster.settings import Settings, SettingsError, load_settings
@@ -64,19 +67,43 @@ class Posts(dg.ConfigurableResource):
     x_api: str = ""
     x_search: str = "all"
     archive: str = ""
+    release_2023: str = ""
     price_post: float = 0.005
     price_count: float = 0.010
+    price_account: float = 0.010
     budget: float | None = None
     count_tolerance: float = 0.02
+
+    def files(self, lake: Lake) -> pl.DataFrame:
+        """Return table `archive_files`: what the archive and the 2023 release hold, where there are any."""
+        from twigma_core.collect.imports import inventory
+
+        found = [inventory(path, lake) for path in self._paths()]
+        return pl.concat([tables.empty("archive_files"), *found]).unique("file", maintain_order=True)
+
+    def release(self) -> tuple[pl.DataFrame, dict[str, int]]:
+        """Return table `release_2023`, empty where there is no such file, and what was left out, counted."""
+        from twigma_core.collect.archives import releases
+
+        named = [self.release_2023] if self.release_2023 else self._paths()
+        return release_2023.gather(release for path in named for _, release in releases(path))
+
+    def _paths(self) -> list[str]:
+        named = [("TWIGMA_ARCHIVE", self.archive if self.source == "archive" else "")]
+        named += [("TWIGMA_RELEASE_2023", self.release_2023)]
+        for name, path in named:
+            if path and not UPath(path).exists():
+                raise SettingsError(f"archive_files: {path} does not exist; set {name} to a file or folder")
+        return [path for _, path in named if path]
 
     def collect(self, lake: Lake, month: str, hashtags: list[str], say: Callable[[str], object]) -> Collected:
         """Bring in the pages of a month. What is already here is not asked for."""
         from twigma_core.collect.search import Collected, collect_month
 
         if self.source == "archive":
-            from twigma_core.collect.archives import import_month
+            from twigma_core.collect.imports import import_month
 
-            return Collected(import_month(lake, self._archive(), month))
+            return Collected(import_month(lake, self._paths()[0], month))
         return collect_month(self.client(say), lake, month, hashtags, self.spending(lake), say)
 
     def count(
@@ -99,11 +126,12 @@ class Posts(dg.ConfigurableResource):
 
         if self.source != "x":
             return Budget(Prices(0.0, 0.0))
-        return Budget(Prices(self.price_post, self.price_count), self.budget, spent_in_all(lake))
+        prices = Prices(self.price_post, self.price_count, self.price_account)
+        return Budget(prices, self.budget, spent_in_all(lake))
 
-    def client(self, say: Callable[[str], object]) -> XClient:
+    def client(self, say: Callable[[str], object], pace_s: float | None = None) -> XClient:
         """Return a client of X's API, or of the sample's server; `say` is told of waits."""
-        from twigma_core.collect.x_api import TIERS, XClient
+        from twigma_core.collect.x_api import PACE_S, TIERS, XClient
 
         tier = TIERS.get(self.x_search)
         if tier is None:
@@ -112,13 +140,8 @@ class Posts(dg.ConfigurableResource):
             small = replace(tier, page_size=SAMPLE_PAGE)
             address = self.x_api or sample_address()
             return XClient("sample", address, tier=small, source="sample", say=say, pace_s=0)
-        return XClient(load_settings().token(), self.x_api or None, tier=tier, say=say)
-
-    def _archive(self) -> Path:
-        path = Path(self.archive)
-        if not path.exists():
-            raise SettingsError(f"raw_tweets: the archive {path} does not exist; set TWIGMA_ARCHIVE")
-        return path
+        pace_s = PACE_S if pace_s is None else pace_s
+        return XClient(load_settings().token(), self.x_api or None, tier=tier, say=say, pace_s=pace_s)
 
 
 class Pictures(dg.ConfigurableResource):
@@ -298,8 +321,10 @@ def posts_of(settings: Settings) -> Posts:
         x_api=settings.x_api,
         x_search=settings.x_search,
         archive=settings.archive,
+        release_2023=settings.release_2023,
         price_post=settings.price_post,
         price_count=settings.price_count,
+        price_account=settings.price_account,
         budget=settings.budget,
         count_tolerance=settings.count_tolerance,
     )

@@ -44,7 +44,12 @@ class Settings(BaseSettings):
     bearer_token: SecretStr | None = Field(
         None, validation_alias="X_BEARER_TOKEN", description="Token of X's API, for source=x"
     )
-    archive: str = Field("", description="Archive of posts for source=archive: a file or folder of API pages")
+    archive: str = Field(
+        "", description="Archive of posts for source=archive: a file or folder; see docs/collecting.md"
+    )
+    release_2023: str = Field(
+        "", description="CSV of the 2023 release to set beside ours; empty is any that ARCHIVE holds"
+    )
     x_search: Literal["all", "recent"] = Field(
         "all", description="X's search: the full archive, or the last seven days, which any token may ask"
     )
@@ -52,6 +57,9 @@ class Settings(BaseSettings):
         0.005, ge=0, description="Dollars that X charges for a post with all that comes along with it"
     )
     price_count: float = Field(0.010, ge=0, description="Dollars that X charges for a request for counts")
+    price_account: float = Field(
+        0.010, ge=0, description="Dollars that X charges for an account that is looked up"
+    )
     budget: float | None = Field(
         100.0,
         ge=0,

@@ -1,55 +1,70 @@
-"""Posts that someone collected before: twarc2 JSONL, flattened or not, and API replies in files or folders.
+"""Posts that someone collected before, as pages of X's API.
 
-Files may be plain, gzip or zstd, told by their content, not their name. A broken line is a page with
-status "corrupt", the reason, and its bytes: nothing stops the reading and nothing is lost. What the pages
-hold is read in `parse`.
+Read are twarc2's JSON lines, flattened or not, API replies in files or folders, snscrape's dumps, and the
+2023 release of TWIGMA. A broken piece is a page with status "corrupt", the reason, and its bytes: nothing
+stops the reading and nothing is lost. How files are opened is told in `documents`, what pages hold in
+`parse`, how an archive comes into the lake in `imports`.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
-import json
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-import polars as pl
-import zstandard
 from upath import UPath
 
-from twigma_core.collect import fields
-from twigma_core.collect.pages import Page, PageStore, describe
+from twigma_core.collect import fields, release_2023, snscrape
+from twigma_core.collect.documents import (
+    MANY_BROKEN,
+    MAX_KEPT,
+    READ_ERRORS,
+    Document,
+    NotAnArchive,
+    Row,
+    documents,
+    dumps,
+    index_of,
+    loads,
+    opened,
+    rows,
+)
+from twigma_core.collect.pages import Page, describe
 from twigma_core.collect.parse import retrieved_at
-from twigma_core.lake import Lake
 
-SUFFIXES = (".json", ".jsonl", ".ndjson")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv")
 COMPRESSED = (".gz", ".zst")
-MAX_LINE = 256 * 2**20
-MAX_KEPT = 2**20  # bytes kept of a broken line
 BATCH = 500
-INVENTORY_SCHEMA = {
-    "file": pl.String,
-    "pages": pl.Int64,
-    "posts": pl.Int64,
-    "first_month": pl.String,
-    "last_month": pl.String,
-    "broken": pl.Int64,
-    "note": pl.String,
-}
-_READ_ERRORS = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+"""Posts on a page that is made of a table's rows or of flattened posts."""
+
+
+class Piece(NamedTuple):
+    """A part of a file that can be skipped unread: its place in the file, and what reads its pages."""
+
+    number: int
+    read: Callable[[], list[Page]]
+
+
+class Source(NamedTuple):
+    """A file of an archive, its name within it, and when it was written."""
+
+    file: UPath
+    name: str
+    written: datetime
 
 
 def read_archive(path: str | Path) -> Iterator[Page]:
     """Yield the pages of an archive, in the order of its files and lines.
 
     Args:
-        path: a file, read as JSON or as JSON lines; or a folder, of which the files named .json, .jsonl
-            or .ndjson (.gz, .zst) are read, in their sorted order; `inventory` tells of the others.
+        path: a file, read as what its name ends in, else as JSON lines; or a folder, of which the files
+            named .json, .jsonl, .ndjson or .csv (.gz, .zst) are read, in their sorted order;
+            `imports.inventory` tells of the others.
 
     Yields:
         A page for each reply or flattened post, `path` being the file and the line. What cannot be read
@@ -57,269 +72,225 @@ def read_archive(path: str | Path) -> Iterator[Page]:
 
     Raises:
         FileNotFoundError: there is nothing at `path`.
+        NotAnArchive: it is a single file that holds no posts in a form that is read here.
     """
-    for file, name in _files(path):
-        if _is_archive(file.name) or not UPath(path).is_dir():
-            yield from _read_file(file, name)
-
-
-def months(path: str | Path) -> list[str]:
-    """Return the months that an archive's posts are of, sorted, such as ["2021-04", "2022-10"].
-
-    Raises:
-        FileNotFoundError: there is nothing at `path`.
-    """
-    return sorted({month for page in read_archive(path) for month in _months(page)})
-
-
-def inventory(path: str | Path) -> pl.DataFrame:
-    """Return what an archive holds, one row a file, those that are not read included.
-
-    Returns:
-        Columns file, pages, posts, first_month, last_month, broken (lines or files that cannot be read),
-        note.
-
-    Raises:
-        FileNotFoundError: there is nothing at `path`.
-    """
-    rows: list[tuple[str, int, int, str | None, str | None, int, str | None]] = []
-    for file, name in _files(path):
-        if UPath(path).is_dir() and not _is_archive(file.name):
-            rows.append((name, 0, 0, None, None, 0, f"not read: not one of {', '.join(SUFFIXES)}"))
+    folder = UPath(path).is_dir()
+    for source in sources(path):
+        if folder and not is_read(source.name):
             continue
-        pages = posts = broken = 0
-        found: set[str] = set()
-        notes: dict[str, None] = {}
-        for page in _read_file(file, name):
-            if page.body is None:
-                broken += 1
-                notes[page.reason or "corrupt"] = None
-                continue
-            pages += 1
-            posts += page.posts
-            found |= _months(page)
-            others = {fields.kind(value) for value in fields.data(page.body) if not fields.is_post(value)}
-            notes |= dict.fromkeys(f"holds {kind}" for kind in sorted(others))
-        if not pages and not broken:
-            notes["empty"] = None
-        elif not posts and not notes:
-            notes["no posts"] = None
-        note = "; ".join(notes) or None
-        rows.append((name, pages, posts, min(found, default=None), max(found, default=None), broken, note))
-    return pl.DataFrame(rows, schema=INVENTORY_SCHEMA, orient="row")
+        try:
+            index = 0
+            for _, pages in pages_of(source):
+                for page in pages:
+                    yield replace(page, index=index)
+                    index += 1
+        except NotAnArchive:
+            if not folder:
+                raise
 
 
-def import_month(lake: Lake, path: str | Path, month: str) -> pl.DataFrame:
-    """Store an archive's pages that hold posts of a month, and return the month's table `raw_tweets`.
-
-    Whole pages are stored as they are, posts of other months included; flattened posts of the month are
-    gathered to pages of 500. Broken lines are stored with every month that is imported, as found (the
-    first MiB of each). What is stored already is not stored again, so importing twice changes nothing.
-
-    Args:
-        lake: where pages are kept.
-        path: as for `read_archive`.
-        month: such as "2021-01".
+def sources(path: str | Path) -> list[Source]:
+    """Return all files of an archive, hidden ones left out, sorted by name.
 
     Raises:
         FileNotFoundError: there is nothing at `path`.
-        ValueError: `month` is not a month.
     """
-    keeper = _Keeper(PageStore(lake, month))
-    for page in read_archive(path):
-        name = page.query
-        if name != keeper.name:
-            keeper.close()
-            keeper.name = name
-        if page.body is None:
-            keeper.keep_corrupt(page)
-        elif month in _months(page):
-            if page.body.get("data") is None and fields.is_post(page.body):
-                keeper.gather(page)
-            else:
-                keeper.keep(page.query, page.body, page.fetched_at)
-    keeper.close()
-    return keeper.store.table()
-
-
-@dataclass
-class _Keeper:
-    """Puts pages into a store once, and flattened posts into pages of their own."""
-
-    store: PageStore
-    name: str | None = None
-    batch: list[dict[str, Any]] = field(default_factory=list)
-    received: datetime | None = None
-
-    def keep(self, query: str, body: dict[str, Any], received: datetime | None) -> None:
-        content = json.dumps(body, separators=(",", ":")).encode()
-        if (hashlib.sha256(content).hexdigest(), None) not in self.store.known(query):
-            self.store.append(query, body, source="archive", fetched_at=received)
-
-    def keep_corrupt(self, page: Page) -> None:
-        if (page.sha256, page.reason) not in self.store.known(page.query):
-            self.store.append_corrupt(page)
-
-    def gather(self, page: Page) -> None:
-        # Posts received at different moments stay on different pages: a page has one moment.
-        if self.batch and (len(self.batch) == BATCH or page.fetched_at != self.received):
-            self.close()
-        self.batch.append(page.body or {})
-        self.received = page.fetched_at
-
-    def close(self) -> None:
-        if self.batch and self.name is not None:
-            self.keep(self.name, {"data": self.batch}, self.received)
-        self.batch = []
-
-
-# ---------------------------------------------------------------- files
-
-
-def _files(path: str | Path) -> list[tuple[UPath, str]]:
-    """Return the files of an archive with their names within it, hidden ones left out."""
     top = UPath(path)
     if not top.exists():
-        raise FileNotFoundError(f"no archive at {path}; give a JSON or JSONL file, or a folder of them")
+        raise FileNotFoundError(
+            f"no archive at {path}; give a JSON, JSONL or CSV file, or a folder of them, as TWIGMA_ARCHIVE"
+        )
     if not top.is_dir():
-        return [(top, top.name)]
-    found = []
-    for file in top.rglob("*"):
-        name = str(file.path)[len(str(top.path).rstrip("/")) + 1 :]
-        if file.is_file() and not any(part.startswith(".") for part in PurePosixPath(name).parts):
-            found.append((file, name))
-    return sorted(found, key=lambda pair: pair[1])
+        return [Source(top, top.name, _written(top))]
+    start = len(str(top.path).rstrip("/")) + 1
+    found = [(file, str(file.path)[start:]) for file in top.rglob("*") if file.is_file()]
+    return [
+        Source(file, name, _written(file))
+        for file, name in sorted(found, key=lambda pair: pair[1])
+        if not any(part.startswith(".") for part in PurePosixPath(name).parts)
+    ]
 
 
-def _suffix(name: str) -> str:
-    path = PurePosixPath(name.lower())
-    return PurePosixPath(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
-
-
-def _is_archive(name: str) -> bool:
+def is_read(name: str) -> bool:
+    """Say whether a file of a folder is read, by its name."""
     return _suffix(name) in SUFFIXES
 
 
-def _months(page: Page) -> set[str]:
+def months_of(page: Page) -> set[str]:
+    """Return the months that a page's posts are of."""
     times = (fields.post_time(post) for post in fields.posts(page.body or {}))
     return {fields.month_of(when) for when in times if when}
 
 
-def _read_file(file: UPath, name: str) -> Iterator[Page]:
-    written = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-    number = 0
-    try:
-        with file.open("rb") as raw, _decompressed(raw) as stream:
-            for line, content in _documents(stream, whole=_suffix(name) == ".json"):
-                for page in _pages(content, name, line, written):
-                    yield replace(page, index=number)
-                    number += 1
-    except _READ_ERRORS as error:
-        reason = f"the file breaks off after {number} pages ({type(error).__name__}: {error})"
-        yield _corrupt(name, name, number, written, reason, reason.encode())
+def pages_of(source: Source) -> Iterator[tuple[int, list[Page]]]:
+    """Yield the pages of each piece of a file with the piece's number, from 1; 0 is what ends the reading.
 
-
-def _decompressed(raw: Any) -> BinaryIO:
-    start = raw.read(4)
-    raw.seek(0)
-    if start[:2] == b"\x1f\x8b":
-        return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
-    if start == b"\x28\xb5\x2f\xfd":
-        return io.BufferedReader(_ZstdStream(raw))
-    return io.BufferedReader(raw) if isinstance(raw, io.RawIOBase) else raw
-
-
-class _ZstdStream(io.RawIOBase):
-    """Zstandard frames as a stream that says when it is cut short; the library's own ends in silence."""
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
-        self._frame: Any = None
-        self._input = self._output = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._output:
-            # Small pieces bound what a hostile file can blow up to at a time.
-            self._input = self._input or self._raw.read(8192)
-            if not self._input:
-                if self._frame:
-                    raise EOFError("the file ends within a compressed frame")
-                return 0
-            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-            self._output, self._input = self._frame.decompress(self._input), b""
-            if self._frame.eof:
-                self._input, self._frame = self._frame.unused_data, None
-        size = min(len(buffer), len(self._output))
-        buffer[:size], self._output = self._output[:size], self._output[size:]
-        return size
-
-
-def _documents(stream: BinaryIO, whole: bool) -> Iterator[tuple[int, bytes]]:
-    """Yield (line number, bytes) of each JSON document: each line, or the whole file where it is one."""
-    if whole:
-        content = stream.read(MAX_LINE + 1)
-        lines = content.split(b"\n", 1)
-        # A file of one document, pretty-printed or broken, does not have one on its first line.
-        if len(content) <= MAX_LINE and _loads(content)[1] and not _loads(lines[0])[1]:
-            stream = io.BytesIO(content)
-        else:
-            if content.strip():
-                yield 1, content
+    Raises:
+        NotAnArchive: the file is of another kind; the message names it.
+    """
+    broken = good = 0
+    for piece in pieces(source):
+        pages = piece.read()
+        yield piece.number, pages
+        broken += sum(page.status == "corrupt" for page in pages)
+        good += sum(page.status != "corrupt" for page in pages)
+        if broken > MANY_BROKEN and broken > good:
+            reason = f"gave up after {broken:,} broken pieces: the rest of the file is not read"
+            yield 0, [corrupt(source, source.name, reason, reason.encode())]
             return
+
+
+def pieces(source: Source) -> Iterator[Piece]:
+    """Yield the pieces of a file; where it breaks off, a last one with number 0 says so.
+
+    Raises:
+        NotAnArchive: the file is of another kind; the message names it.
+    """
     number = 0
-    while line := stream.readline(MAX_LINE + 1):
-        number += 1
-        if len(line) > MAX_LINE:
-            yield number, line
-            while line and not line.endswith(b"\n"):
-                line = stream.readline(MAX_LINE)
-        elif line.strip(b"\xef\xbb\xbf \t\r\n"):
-            yield number, line
-
-
-def _loads(content: bytes) -> tuple[Any, str | None]:
-    """Return a JSON document and None, or None and why it cannot be read."""
-    if len(content) > MAX_LINE:
-        return None, f"longer than {MAX_LINE // 2**20} MiB"
     try:
-        return json.loads(content.decode("utf-8-sig")), None
-    except (ValueError, RecursionError) as error:
-        words = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        return None, f"not JSON: {words}"[:200]
+        with opened(source.file) as stream:
+            for number, read in enumerate(_readers(stream, source), 1):
+                yield Piece(number, read)
+    except NotAnArchive as error:
+        raise NotAnArchive(f"{source.name}: {error}") from None
+    except READ_ERRORS as error:
+        reason = f"the file breaks off after {number} documents ({type(error).__name__}: {error})"
+        yield Piece(0, partial(list, [corrupt(source, source.name, reason, reason.encode())]))
 
 
-def _pages(content: bytes, name: str, line: int, written: datetime) -> Iterator[Page]:
-    where = f"{name}:{line}"
-    value, reason = _loads(content)
-    if reason:
-        yield _corrupt(name, where, 0, written, reason, content[:MAX_KEPT])
+# ---------------------------------------------------------------- kinds of files
+
+
+def _readers(stream: BinaryIO, source: Source) -> Iterator[Callable[[], list[Page]]]:
+    """Yield, for each piece of a file, the function that reads its pages."""
+    if _suffix(source.name) == ".csv":
+        yield from _csv_readers(stream, source)
         return
+    for document in documents(stream, whole=_suffix(source.name) == ".json"):
+        yield partial(_pages, document, source)
+
+
+def _pages(document: Document, source: Source) -> list[Page]:
+    """Return the pages of a JSON document: one reply, one post, or a list of them."""
+    where = f"{source.name}:{document.line}"
+    value, reason = (None, document.reason) if document.reason else loads(document.content)
+    if reason:
+        return [corrupt(source, where, reason, document.content)]
+    size, sha256 = len(document.content), hashlib.sha256(document.content).hexdigest()
+    pages = []
     for body in value if isinstance(value, list) else [value]:
-        if isinstance(body, dict):
-            yield Page(
-                query=name,
-                index=0,
-                body=body,
-                fetched_at=retrieved_at(body) or written,
-                path=where,
-                size=len(content),
-                sha256=hashlib.sha256(content).hexdigest(),
-                **describe(body),
-            )
-        else:
-            piece = json.dumps(body).encode()
-            yield _corrupt(name, where, 0, written, f"a JSON {type(body).__name__}, not an object", piece)
+        if not isinstance(body, dict):
+            piece = dumps(body)
+            pages.append(corrupt(source, where, f"a JSON {type(body).__name__}, not an object", piece))
+            continue
+        if not fields.is_post(body) and snscrape.is_dump(body):
+            body = snscrape.to_post(body)
+        pages.append(_page(source, where, body, size, sha256))
+    return pages
 
 
-def _corrupt(name: str, where: str, index: int, written: datetime, reason: str, raw: bytes) -> Page:
+def _csv_readers(stream: BinaryIO, source: Source) -> Iterator[Callable[[], list[Page]]]:
+    found = rows(stream)
+    header = next(found, Row(0, []))
+    if release_2023.is_release(header.cells):
+        yield from _release_readers(read_release(source, header.cells, found), source)
+    elif snscrape.is_dump(index_of(header.cells)):
+        at = index_of(header.cells)
+        for row in found:
+            yield partial(_snscrape_page, row, at, source)
+    elif header.cells:
+        names = ", ".join(header.cells)[:80]
+        raise NotAnArchive(f"a CSV that is neither snscrape's nor the 2023 release; its columns are {names}")
+
+
+def _snscrape_page(row: Row, at: dict[str, int], source: Source) -> list[Page]:
+    where, content = f"{source.name}:{row.line}", ",".join(row.cells).encode()
+    if row.reason:
+        return [corrupt(source, where, row.reason, content)]
+    post = snscrape.to_post({name: row.cells[place] for name, place in at.items()})
+    return [_page(source, where, post, len(content), hashlib.sha256(content).hexdigest())]
+
+
+def _release_readers(release: release_2023.Release, source: Source) -> Iterator[Callable[[], list[Page]]]:
+    """Yield a reader for the pages of each month of a release, and for each kind of row that is none."""
+    remarks = {what: n for what, n in release.notes.items() if not what.endswith(release_2023.NO_POST)}
+    for month in release_2023.months(release.table):
+        yield partial(_release_pages, release, month, remarks, source)
+        remarks = {}  # of the whole file: said once
+    for reason, content in release_2023.broken(release):
+        yield partial(list, [corrupt(source, source.name, reason, content)])
+
+
+def _release_pages(
+    release: release_2023.Release, month: str, remarks: dict[str, int], source: Source
+) -> list[Page]:
+    pages = []
+    posts = release_2023.posts(release.table, month)
+    for start in range(0, len(posts), BATCH):
+        notes = {"read_from": "the 2023 release", "problems": {} if start else remarks}
+        body = {"data": posts[start : start + BATCH], fields.NOTES: notes}
+        content = dumps(body)
+        where = f"{source.name}:{month}:{start // BATCH}"
+        pages.append(_page(source, where, body, len(content), hashlib.sha256(content).hexdigest()))
+    return pages
+
+
+# The last release that was read: a build asks for it once a month, and reading takes seconds.
+_LAST: OrderedDict[tuple[str, int, datetime], release_2023.Release] = OrderedDict()
+
+
+def read_release(source: Source, header: list[str], found: Iterator[Row]) -> release_2023.Release:
+    """Return what a release file holds; the last one that was read is kept."""
+    key = (str(source.file), source.file.stat().st_size, source.written)
+    if key not in _LAST:
+        _LAST.clear()
+        _LAST[key] = release_2023.read_release(header, found)
+    return _LAST[key]
+
+
+def releases(path: str | Path) -> Iterator[tuple[Source, release_2023.Release]]:
+    """Yield the files of an archive that are the 2023 release, with what they hold.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`.
+    """
+    for source in sources(path):
+        if _suffix(source.name) != ".csv":
+            continue
+        try:
+            with opened(source.file) as stream:
+                found = rows(stream)
+                header = next(found, Row(0, []))
+                if release_2023.is_release(header.cells):
+                    yield source, read_release(source, header.cells, found)
+        except (NotAnArchive, *READ_ERRORS):
+            continue  # the inventory says what is wrong with it
+
+
+# ---------------------------------------------------------------- pages
+
+
+def _page(source: Source, where: str, body: dict[str, Any], size: int, sha256: str) -> Page:
     return Page(
-        query=name,
-        index=index,
+        query=source.name,
+        index=0,
+        body=body,
+        fetched_at=retrieved_at(body) or source.written,
+        path=where,
+        size=size,
+        sha256=sha256,
+        **describe(body),
+    )
+
+
+def corrupt(source: Source, where: str, reason: str, raw: bytes) -> Page:
+    """Return the page that stands for what cannot be read: its place, the reason, its first bytes."""
+    raw = raw[:MAX_KEPT]
+    return Page(
+        query=source.name,
+        index=0,
         body=None,
-        fetched_at=written,
+        fetched_at=source.written,
         path=where,
         size=len(raw),
         sha256=hashlib.sha256(raw).hexdigest(),
@@ -327,3 +298,12 @@ def _corrupt(name: str, where: str, index: int, written: datetime, reason: str, 
         reason=f"{where}: {reason}",
         raw=raw,
     )
+
+
+def _written(file: UPath) -> datetime:
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+
+
+def _suffix(name: str) -> str:
+    path = PurePosixPath(name.lower())
+    return PurePosixPath(path.stem).suffix if path.suffix in COMPRESSED else path.suffix

@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from twigma_core.collect.page import is_month
 from twigma_core.collect.pages import COUNTS, PAGES, PageStore
+from twigma_core.collect.replies import ACCOUNTS, REPLIES, bought
 from twigma_core.collect.x_api import KEPT, Stopped
 from twigma_core.lake import Lake
 
 
 @dataclass(frozen=True)
 class Prices:
-    """X's prices in dollars: of a post with all that comes along with it, and of a request for counts."""
+    """X's prices in dollars: of a post with all that comes along, a request for counts, an account."""
 
     post: float = 0.005
     count: float = 0.010
+    account: float = 0.010
 
 
 @dataclass(frozen=True)
@@ -28,20 +31,27 @@ class Spend:
     """What was bought from X.
 
     Attributes:
-        pages, posts: of search.
+        pages, posts: of search and of lookup.
         counts: replies of the counts endpoint.
+        accounts: that were looked up.
     """
 
     pages: int = 0
     posts: int = 0
     counts: int = 0
+    accounts: int = 0
 
     def __add__(self, other: Spend) -> Spend:
-        return Spend(self.pages + other.pages, self.posts + other.posts, self.counts + other.counts)
+        return Spend(
+            self.pages + other.pages,
+            self.posts + other.posts,
+            self.counts + other.counts,
+            self.accounts + other.accounts,
+        )
 
     def dollars(self, prices: Prices) -> float:
         """Return what it cost."""
-        return self.posts * prices.post + self.counts * prices.count
+        return self.posts * prices.post + self.counts * prices.count + self.accounts * prices.account
 
 
 def spent(lake: Lake, month: str) -> Spend:
@@ -52,9 +62,12 @@ def spent(lake: Lake, month: str) -> Spend:
 
 
 def spent_in_all(lake: Lake) -> Spend:
-    """Return what was bought from X for all months of a lake."""
+    """Return what was bought from X for all months of a lake, and what was hydrated into it."""
     months = {month for folder in (PAGES, COUNTS) for month in lake.list_folders(folder)}
-    return sum((spent(lake, month) for month in sorted(months)), Spend())
+    months = {month for month in months if is_month(month)}
+    posts, accounts = (bought(lake, kind) for kind in (REPLIES, ACCOUNTS))
+    hydrated = Spend(posts=posts, accounts=accounts)
+    return sum((spent(lake, month) for month in sorted(months)), hydrated)
 
 
 class Budget:

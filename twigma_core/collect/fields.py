@@ -7,17 +7,26 @@ None, and the caller counts it. Building tables from the objects belongs to `par
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
-_ID = re.compile(r"[0-9]{1,20}")
+NOTES = "__twigma"
+"""Where our own remarks stand in a page or post that was made of another format, as twarc's in `__twarc`."""
+
+_ID = re.compile(r"[0-9]{1,19}")
+_MEDIA_NAME = re.compile(r"[A-Za-z0-9_-]{11,}")
 _TEXTS = ("text", "note_tweet", "note_post")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Ids from November 2010 on are "snowflakes": the milliseconds since this moment stand above bit 22.
 _SNOWFLAKE_EPOCH = datetime(2010, 11, 4, 1, 42, 54, 657000, tzinfo=UTC)
 _FIRST_SNOWFLAKE = 29_700_859_247
+FIRST_POST = datetime(2006, 3, 21, tzinfo=UTC)
+"""The day of the first post ever."""
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -36,10 +45,13 @@ def first(obj: dict[str, Any], *names: str) -> Any:
 
 
 def identifier(value: Any) -> str | None:
-    """Return an id as text; None for what is not one to twenty decimal digits."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**20:
-        return str(value)
-    return value if isinstance(value, str) and _ID.fullmatch(value) else None
+    """Return an id as text; None for what is not a whole number of 63 bits in decimal digits.
+
+    A float is none, even one without a fraction: from 2**53 on it stands for many ids.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value) if 0 <= value < 2**63 else None
+    return value if isinstance(value, str) and _ID.fullmatch(value) and int(value) < 2**63 else None
 
 
 def count(value: Any) -> int | None:
@@ -106,17 +118,49 @@ def kind(value: Any) -> str:
     return "an object without id and text"
 
 
+def stated_time(post: dict[str, Any]) -> datetime | None:
+    """Return when a post says it was posted; None where it says nothing, or names an impossible time."""
+    return possible(moment(post.get("created_at")))
+
+
 def post_time(post: dict[str, Any]) -> datetime | None:
     """Return when a post was posted: as stated, else by its id; None where neither tells."""
-    stated = moment(post.get("created_at"))
     post_id = identifier(post.get("id"))
-    return stated or (snowflake_time(post_id) if post_id else None)
+    return stated_time(post) or (possible(snowflake_time(post_id)) if post_id else None)
+
+
+def possible(when: datetime | None) -> datetime | None:
+    """Return a time if a post can be of it: after the first post ever, and not after tomorrow."""
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    return when if when is not None and FIRST_POST <= when <= tomorrow else None
+
+
+def media_id_of_url(url: str) -> str | None:
+    """Return the media id that a picture's file name encodes; None where the name encodes none.
+
+    The name of `https://pbs.twimg.com/media/<name>.jpg` is base64 for bytes of which the first eight are
+    the id, big-endian.
+    """
+    try:
+        name = PurePosixPath(urlsplit(url).path).stem
+        if not _MEDIA_NAME.fullmatch(name):
+            return None
+        number = int.from_bytes(base64.urlsafe_b64decode(name + "=" * (-len(name) % 4))[:8], "big")
+    except ValueError:
+        return None
+    return identifier(number)
 
 
 def post_ids(body: dict[str, Any]) -> list[str]:
     """Return the ids of a reply's posts that have a usable one."""
     found = (identifier(post.get("id")) for post in posts(body))
     return [post_id for post_id in found if post_id]
+
+
+def noted(holder: dict[str, Any]) -> dict[str, int]:
+    """Return what was noted, with numbers, when a page or post was made of another format."""
+    notes = mapping(mapping(holder.get(NOTES)).get("problems"))
+    return {str(text(what))[:120]: count(number) or 1 for what, number in notes.items()}
 
 
 def next_token(body: dict[str, Any]) -> str | None:

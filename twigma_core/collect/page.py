@@ -96,13 +96,18 @@ class Checkpoint:
     oldest_id: str | None
 
 
+def is_month(text: str) -> bool:
+    """Say whether a text is a month such as "2021-01"."""
+    return bool(_MONTH.match(text))
+
+
 def month_window(month: str) -> Window:
     """Return the start of a month and of the next one, UTC.
 
     Raises:
         ValueError: `month` is not such as "2021-01".
     """
-    if not _MONTH.match(month):
+    if not is_month(month):
         raise ValueError(f"month {month!r} is not a month; write it as 2021-01")
     year, number = int(month[:4]), int(month[5:])
     start = datetime(year, number, 1, tzinfo=UTC)

@@ -7,24 +7,23 @@ counted in `problems`, with the page and the reason, and never raises. Only phot
 
 from __future__ import annotations
 
-import base64
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import polars as pl
 
 from twigma_core import tables
 from twigma_core.collect import fields
+from twigma_core.collect.fields import media_id_of_url
 from twigma_core.collect.pages import Page
 
 _MEDIA_KEY = re.compile(r"([0-9]{1,3})_([0-9]{1,20})")
-_FILE_NAME = re.compile(r"[A-Za-z0-9_-]{11,}")
+_FLOAT = re.compile(r"[0-9]+(\.[0-9]*([eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)")
+_DIGITS = re.compile(r"[0-9]+")
 _PHOTO = "3"
 PROBLEMS_SCHEMA = {"where": pl.String, "what": pl.String, "count": pl.Int64}
 
@@ -32,7 +31,13 @@ PROBLEMS_SCHEMA = {"where": pl.String, "what": pl.String, "count": pl.Int64}
 REPEATED = "post on an earlier page"
 OTHER_MONTH = "post of another month"
 NO_ID = "post without a usable id"
+FLOAT_ID = "post whose id is a float: its last digits are lost"
+BIG_ID = "post whose id is beyond 2**63"
 NO_TIME = "post without a usable time"
+IMPOSSIBLE_TIME = "post of a time before the first post ever or in the future"
+LEFT_OUT = (REPEATED, OTHER_MONTH, NO_ID, FLOAT_ID, BIG_ID, NO_TIME, IMPOSSIBLE_TIME)
+
+OTHER_KEY = "picture's file name encodes another media id than its key"
 
 
 class Parsed(NamedTuple):
@@ -57,6 +62,11 @@ class _Harvest:
     media: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     problems: Counter[tuple[str, str]] = field(default_factory=Counter)
 
+    def note(self, where: str, holder: dict[str, Any]) -> None:
+        """Count what was noted when a page or post was made of another format."""
+        for what, number in fields.noted(holder).items():
+            self.problems[where, what] += number
+
 
 def parse_pages(
     pages: Iterable[Page | dict[str, Any]], month: str | None = None, reviewed: Sequence[str] = ()
@@ -64,7 +74,7 @@ def parse_pages(
     """Turn API pages into tables; `tweets, media, *_ = parse_pages(pages)` unpacks.
 
     A post on several pages is one row: the page received last tells its numbers. Each post on a page is
-    either a row or counted in `problems` as one of `REPEATED`, `OTHER_MONTH`, `NO_ID` and `NO_TIME`.
+    either a row or counted in `problems` as one of `LEFT_OUT`.
 
     Args:
         pages: pages of a `PageStore` or an archive, or replies of X's API as they are.
@@ -91,23 +101,9 @@ def parse_pages(
 
 
 def retrieved_at(body: dict[str, Any]) -> datetime | None:
-    """Return when twarc says that it received a reply; None where it does not say."""
-    return fields.moment(fields.mapping(body.get("__twarc")).get("retrieved_at"))
-
-
-def media_id_of_url(url: str) -> str | None:
-    """Return the media id that a picture's file name encodes; None where the name encodes none.
-
-    The name of `https://pbs.twimg.com/media/<name>.jpg` is base64 for bytes of which the first eight are
-    the id, big-endian.
-    """
-    try:
-        name = PurePosixPath(urlsplit(url).path).stem
-        if not _FILE_NAME.fullmatch(name):
-            return None
-        return str(int.from_bytes(base64.urlsafe_b64decode(name + "=" * (-len(name) % 4))[:8], "big"))
-    except ValueError:
-        return None
+    """Return when twarc, or `hydrate`, says that it received a reply; None where neither does."""
+    notes = (fields.mapping(body.get(name)) for name in ("__twarc", fields.NOTES))
+    return next((when for note in notes if (when := fields.moment(note.get("retrieved_at")))), None)
 
 
 def _read_page(body: dict[str, Any], where: str, received: datetime, harvest: _Harvest) -> None:
@@ -119,11 +115,20 @@ def _read_page(body: dict[str, Any], where: str, received: datetime, harvest: _H
     for error in map(fields.mapping, fields.items(body.get("errors"))):
         title = fields.text(error.get("title")) or "no title"
         harvest.problems[where, f"X reports: {title[:80]}"] += 1
+    if not fields.is_post(body):
+        harvest.note(where, body)
     for value in fields.data(body):
         if fields.is_post(value):
             _read_post(value, users, media, where, received, harvest)
         else:
             harvest.problems[where, f"not a post: {fields.kind(value)}"] += 1
+
+
+def _why_no_id(value: Any) -> str:
+    if isinstance(value, float) or (isinstance(value, str) and _FLOAT.fullmatch(value)):
+        return FLOAT_ID
+    whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return BIG_ID if whole or (isinstance(value, str) and _DIGITS.fullmatch(value)) else NO_ID
 
 
 def _read_post(
@@ -135,15 +140,18 @@ def _read_post(
     harvest: _Harvest,
 ) -> None:
     problems = harvest.problems
+    harvest.note(where, post)
     tweet_id, created_at = fields.identifier(post.get("id")), fields.post_time(post)
     if tweet_id is None:
-        problems[where, NO_ID] += 1
+        problems[where, _why_no_id(post.get("id"))] += 1
         return
+    stated = fields.moment(post.get("created_at"))
     if created_at is None:
-        problems[where, NO_TIME] += 1
+        problems[where, IMPOSSIBLE_TIME if stated else NO_TIME] += 1
         return
-    if fields.moment(post.get("created_at")) is None:
-        problems[where, "created_at missing: taken from the post's id"] += 1
+    if fields.stated_time(post) is None:
+        how = "impossible" if stated else "missing"
+        problems[where, f"created_at {how}: taken from the post's id"] += 1
     month = fields.month_of(created_at)
     if harvest.month and month != harvest.month:
         problems[where, OTHER_MONTH] += 1
@@ -229,7 +237,7 @@ def _read_media(
     problems, rows = harvest.problems, harvest.media.setdefault(tweet_id, {})
     for position, key in enumerate(keys):
         match = _MEDIA_KEY.fullmatch(key)
-        if not match:
+        if not match or fields.identifier(match.group(2)) is None:
             problems[where, "media key without a media id"] += 1
             continue
         if match.group(1) != _PHOTO:
@@ -267,7 +275,7 @@ def _check_name(url: str, image_id: str, where: str, problems: Counter[tuple[str
     if encoded is None:
         problems[where, "picture's file name encodes no media id"] += 1
     elif encoded != image_id:
-        problems[where, "picture's file name encodes another media id than its key"] += 1
+        problems[where, OTHER_KEY] += 1
 
 
 def _tables(harvest: _Harvest) -> Parsed:

@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -33,7 +33,7 @@ FIELDS: dict[str, list[str]] = {
     "expansions": ["author_id", "attachments.media_keys"],
     "tweet_fields": [
         *("attachments", "author_id", "created_at", "edit_history_tweet_ids", "entities", "lang"),
-        *("note_tweet", "possibly_sensitive", "public_metrics", "referenced_tweets"),
+        *("note_tweet", "possibly_sensitive", "public_metrics", "referenced_tweets", "withheld"),
     ],
     "media_fields": [
         *("media_key", "type", "url", "width", "height", "alt_text", "public_metrics", "variants"),
@@ -47,6 +47,7 @@ PACE_S = 1.05
 REQUESTS_A_WINDOW = 300
 """Requests that X allows in 15 minutes to search and to counts, each."""
 LOOKUPS_A_WINDOW = 3500
+ACCOUNTS_A_WINDOW = 300
 KEPT = "Pages collected so far are kept"
 _UNUSABLE = 5
 _API = "https://api.twitter.com"
@@ -175,7 +176,8 @@ class XClient:
         self._say = say
         self._max_wait_s = max_wait_s
         self._backoff = tenacity.wait_exponential(multiplier=backoff_s, max=60.0)
-        limits = {"search": REQUESTS_A_WINDOW, "counts": REQUESTS_A_WINDOW, "lookup": LOOKUPS_A_WINDOW}
+        limits = {"search": REQUESTS_A_WINDOW, "counts": REQUESTS_A_WINDOW}
+        limits |= {"lookup": LOOKUPS_A_WINDOW, "users": ACCOUNTS_A_WINDOW}
         self._pacers = {name: Pacer(pace_s, limit if pace_s else None) for name, limit in limits.items()}
         # The reply itself: its bytes are kept as they came, and its headers tell what remains.
         self._client = tweepy.Client(token, return_type=requests.Response, wait_on_rate_limit=False)
@@ -238,6 +240,17 @@ class XClient:
             Stopped, XApiError: as `search`.
         """
         return self._call("lookup", lambda: self._client.get_tweets(list(ids), **FIELDS), meta=False).body
+
+    def users(self, ids: Sequence[str]) -> dict[str, Any]:
+        """Return up to 100 accounts by id (`GET /2/users`); what is gone stands in the reply's `errors`.
+
+        Raises:
+            Stopped, XApiError: as `search`.
+        """
+        names = FIELDS["user_fields"]
+        return self._call(
+            "users", lambda: self._client.get_users(ids=list(ids), user_fields=names), meta=False
+        ).body
 
     def _fits(self, query: str) -> None:
         if len(query) > self.tier.query_length:
@@ -389,13 +402,3 @@ def _reset(answer: requests.Response) -> float | None:
         return float(answer.headers["x-rate-limit-reset"])
     except (KeyError, ValueError):
         return None
-
-
-def lookup(client: XClient, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield X's replies for posts by id, 100 ids a request; posts that are gone stand in `errors`.
-
-    Raises:
-        XApiError: X refused, or did not answer within the bounds.
-    """
-    for start in range(0, len(ids), LOOKUP_SIZE):
-        yield client.tweets(ids[start : start + LOOKUP_SIZE])

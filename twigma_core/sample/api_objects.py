@@ -118,6 +118,36 @@ def post_object(post: Mapping[str, Any], media: Mapping[str, Mapping[str, Any]],
     return _keep(value, "tweet", fields)
 
 
+def not_found(kind: str, value: str) -> Json:
+    """Return X's error for a post ("tweet") or account ("user") that is gone or never was."""
+    detail = f"Could not find {kind} with ids: [{value}]."
+    return _problem("Not Found Error", detail, kind, value, "resource-not-found")
+
+
+def not_authorized(value: str) -> Json:
+    """Return X's error for a post of a protected or suspended account: it does not say which."""
+    detail = f"Sorry, you are not authorized to see the Tweet with ids: [{value}]."
+    problem = _problem("Authorization Error", detail, "tweet", value, "not-authorized-for-resource")
+    return problem | {"section": "data"}
+
+
+def suspended(value: str) -> Json:
+    """Return X's error for a suspended account."""
+    return _problem("Forbidden", f"User has been suspended: [{value}].", "user", value, "resource-not-found")
+
+
+def _problem(title: str, detail: str, kind: str, value: str, problem: str) -> Json:
+    return {
+        "value": value,
+        "detail": detail,
+        "title": title,
+        "resource_type": kind,
+        "parameter": "ids",
+        "resource_id": value,
+        "type": f"https://api.twitter.com/2/problems/{problem}",
+    }
+
+
 def media_object(row: Mapping[str, Any], asked: Asked) -> Json:
     """Return a photo with the fields asked for; row of the plan's media."""
     value: Json = {

@@ -1,7 +1,7 @@
 """A server on this machine that speaks the parts of X's API v2 that collection uses, and serves the pictures.
 
     GET /2/tweets/search/all     GET /2/tweets/counts/all        GET /2/tweets?ids=
-    GET /2/tweets/search/recent  GET /2/tweets/counts/recent
+    GET /2/tweets/search/recent  GET /2/tweets/counts/recent     GET /2/users?ids=
     GET /media/<name>.<ext>      GET /media/<name>?format=jpg&name=orig
 
 ``python -m twigma_core.sample.server --port 0 --port-file F`` runs it; `running_server` runs it in a thread.
@@ -39,7 +39,6 @@ from twigma_core.sample.world import UnknownMedium, World, load
 HOST = "127.0.0.1"
 COUNT_DAYS = 31
 LOOKUP_IDS = 100
-_PROBLEM = "https://api.twitter.com/2/problems"
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,9 @@ class ServerOptions:
             now and then.
         faults: statuses to answer the first API requests with, such as (503, 429), before any true answer.
         bare_429: leave the rate-limit headers away from every 429.
+        accounts: accounts that are "protected" or "suspended" by now, by author id: their posts are found
+            by no search, and lookup does not say which of the two it is, as X's does not.
+        withheld: posts that are withheld by now, by id, with the countries; they are given all the same.
     """
 
     search_limit: int = 300
@@ -64,6 +66,8 @@ class ServerOptions:
     empty_pages: bool = True
     faults: tuple[int, ...] = ()
     bare_429: bool = False
+    accounts: Mapping[str, str] = field(default_factory=dict)
+    withheld: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -174,8 +178,11 @@ class Api:
         return [
             post
             for post in self.world.post_rows
-            if start <= post["created_at"] < end and (deleted or post["status"] == "posted") and test(post)
+            if start <= post["created_at"] < end and (deleted or self._shown(post)) and test(post)
         ]
+
+    def _shown(self, post: Mapping[str, Any]) -> bool:
+        return post["status"] == "posted" and post["author_id"] not in self.options.accounts
 
     def _window(self, query: Mapping[str, str]) -> tuple[datetime, datetime]:
         newest = self.world.post_rows[0]["created_at"]
@@ -206,7 +213,12 @@ class Api:
     def _page(self, rows: Sequence[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
         asked = api_objects.Asked.from_query(query)
         known = self.world.media_rows
-        body: dict[str, Any] = {"data": [api_objects.post_object(post, known, asked) for post in rows]}
+        posts = [api_objects.post_object(post, known, asked) for post in rows]
+        for post in posts:
+            if post["id"] in self.options.withheld and "withheld" in asked.tweet:
+                countries = list(self.options.withheld[post["id"]])
+                post["withheld"] = {"copyright": False, "country_codes": countries}
+        body: dict[str, Any] = {"data": posts}
         referred = api_objects.includes(rows, self.world.user_rows, known, asked)
         return body | ({"includes": referred} if referred else {})
 
@@ -242,26 +254,38 @@ class Api:
 
     def lookup(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Return the posts with the ids asked for; those that are gone or never were stand in errors."""
-        ids = list(dict.fromkeys(query.get("ids", "").split(",")))
-        if len(ids) > LOOKUP_IDS or not all(re.fullmatch(r"[0-9]{1,19}", one) for one in ids):
-            raise BadRequest(f"the `ids` query parameter must hold 1 to {LOOKUP_IDS} ids of 1 to 19 digits")
-        alive = {post["tweet_id"]: post for post in self.world.post_rows if post["status"] == "posted"}
-        rows = [alive[one] for one in ids if one in alive]
+        ids = _ids(query)
+        there = {post["tweet_id"]: post for post in self.world.post_rows if post["status"] == "posted"}
+        rows = [there[one] for one in ids if one in there and self._shown(there[one])]
         body = self._page(rows, query) if rows else {}
         errors = [
-            {
-                "value": one,
-                "detail": f"Could not find tweet with ids: [{one}].",
-                "title": "Not Found Error",
-                "resource_type": "tweet",
-                "parameter": "ids",
-                "resource_id": one,
-                "type": f"{_PROBLEM}/resource-not-found",
-            }
+            api_objects.not_authorized(one) if one in there else api_objects.not_found("tweet", one)
             for one in ids
-            if one not in alive
+            if one not in there or not self._shown(there[one])
         ]
         return body | ({"errors": errors} if errors else {})
+
+    def users(self, query: Mapping[str, str]) -> dict[str, Any]:
+        """Return the accounts with the ids asked for; suspended and unknown ones stand in errors."""
+        data, errors = [], []
+        asked = api_objects.Asked.from_query(query)
+        for one in _ids(query):
+            row, status = self.world.user_rows.get(one), self.options.accounts.get(one)
+            if row is None:
+                errors.append(api_objects.not_found("user", one))
+            elif status == "suspended":
+                errors.append(api_objects.suspended(one))
+            else:
+                user = api_objects.user_object(row, asked)
+                data.append(user | ({"protected": status == "protected"} if "protected" in user else {}))
+        return ({"data": data} if data else {}) | ({"errors": errors} if errors else {})
+
+
+def _ids(query: Mapping[str, str]) -> list[str]:
+    ids = list(dict.fromkeys(query.get("ids", "").split(",")))
+    if len(ids) > LOOKUP_IDS or not all(re.fullmatch(r"[0-9]{1,19}", one) for one in ids):
+        raise BadRequest(f"the `ids` query parameter must hold 1 to {LOOKUP_IDS} ids of 1 to 19 digits")
+    return ids
 
 
 # ---------------------------------------------------------------- HTTP
@@ -315,6 +339,7 @@ def make_app(world: World | None = None, options: ServerOptions | None = None) -
             Route("/2/tweets/counts/all", endpoint("counts/all", api.counts)),
             Route("/2/tweets/counts/recent", endpoint("counts/recent", api.counts)),
             Route("/2/tweets", endpoint("lookup", api.lookup)),
+            Route("/2/users", endpoint("users", api.users)),
             Route("/media/{name}", picture),
         ]
     )

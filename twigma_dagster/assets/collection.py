@@ -15,7 +15,7 @@ from twigma_core.collect.pages import PageStore
 from twigma_core.collect.review import lay_out
 from twigma_core.collect.search import Collected
 from twigma_core.lake import Lake
-from twigma_dagster.declare import X_POOL, Metadata, picture, table
+from twigma_dagster.declare import X_POOL, Metadata, picture, preview, table
 from twigma_dagster.resources import LakeResource, Posts, Study
 
 GROUP = "collection"
@@ -27,7 +27,23 @@ def hashtags() -> pl.DataFrame:
     return hashtag_list.reviewed()
 
 
-@table("raw_tweets", group=GROUP, pool=X_POOL, kinds=("json",))
+@table("archive_files", group=GROUP, kinds=("json", "csv"))
+def archive_files(lake: LakeResource, posts: Posts) -> tuple[pl.DataFrame, Metadata]:
+    """Read through once and indexed; no rows where posts come from X. What cannot be read is named."""
+    found = posts.files(lake.open())
+    trouble = found.filter(pl.col("note").is_not_null()).select("file", "posts", "broken", "note")
+    shown = dg.MetadataValue.md(preview(trouble, rows=50, width=200))
+    return found, {"posts": int(found["posts"].sum()), "broken or not read": shown}
+
+
+@table("release_2023", group=GROUP, reads=("archive_files",), kinds=("csv",))
+def release_2023(posts: Posts) -> tuple[pl.DataFrame, Metadata]:
+    """Read from the CSV that the settings name or the archive holds; no rows where there is none."""
+    found, counted = posts.release()
+    return found, {f"rows: {what}": number for what, number in sorted(counted.items())}
+
+
+@table("raw_tweets", group=GROUP, reads=("archive_files",), pool=X_POOL, kinds=("json",))
 def raw_tweets(
     context: dg.AssetExecutionContext, lake: LakeResource, posts: Posts, hashtags: pl.DataFrame
 ) -> tuple[pl.DataFrame, Metadata, Exception | None]:

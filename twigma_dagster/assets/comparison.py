@@ -7,6 +7,7 @@ import polars as pl
 
 from twigma_core.analysis import codebook as quantizer
 from twigma_core.analysis import divergence, prompts, robustness, variation_tables
+from twigma_core.analysis import release_2023 as then_and_now
 from twigma_core.analysis.summary import EmbeddingSummary, add_up
 from twigma_core.lake import ArrayTable
 from twigma_dagster.declare import Metadata, table
@@ -41,6 +42,14 @@ def _sources(
     summaries: dict[str, ArrayTable], reference_summaries: dict[str, ArrayTable]
 ) -> dict[str, EmbeddingSummary]:
     return {"twigma": add_up(_read(summaries).values()), **_read(reference_summaries)}
+
+
+@table("release_2023_comparison", group=GROUP)
+def release_2023_comparison(
+    study: Study, release_2023: pl.DataFrame, dataset: pl.DataFrame, clusters: pl.DataFrame
+) -> pl.DataFrame:
+    """Joined by media id: which pictures are in both, and how far clusters, scores and likes agree."""
+    return then_and_now.compare(release_2023, dataset, clusters, seed=study.seed)
 
 
 @table("divergences", group=GROUP)

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 import zstandard
 
-from twigma_core.collect.archives import import_month, inventory, months, read_archive
+from twigma_core.collect.archives import read_archive
+from twigma_core.collect.imports import import_month, inventory, months
 from twigma_core.collect.pages import PageStore
 from twigma_core.collect.parse import parse_pages
 from twigma_core.lake import Lake

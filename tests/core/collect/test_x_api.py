@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from twigma_core.collect.pacing import WINDOW_S, Pacer
-from twigma_core.collect.x_api import RECENT, Stopped, XApiError, XClient, lookup
+from twigma_core.collect.x_api import RECENT, Stopped, XApiError, XClient
 
 WINDOW = (datetime(2022, 8, 1, tzinfo=UTC), datetime(2022, 9, 1, tzinfo=UTC))
 QUERY = "(#aiart) has:images -is:retweet"
@@ -215,11 +215,3 @@ def test_a_token_with_a_line_break_is_refused_without_being_shown():
 def test_the_token_goes_to_loopback_or_to_x(address):
     with pytest.raises(ValueError, match="not a loopback address"):
         XClient("token", address)
-
-
-def test_lookup_asks_for_a_hundred_at_a_time_and_tells_what_is_gone(fake_x, client):
-    ids = [post["id"] for post in fake_x.posts] + [str(n) for n in range(1, 61)]
-    replies = list(lookup(client, ids))
-    assert len(fake_x.requests) == 2
-    assert sum(len(reply["data"]) for reply in replies) == 47
-    assert sum(len(reply["errors"]) for reply in replies) == 60
