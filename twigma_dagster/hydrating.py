@@ -43,7 +43,7 @@ def hydrate_file(
 
     Raises:
         SettingsError: nobody is there to be asked, or the answer was no.
-        NoIds, FileNotFoundError: as `read_ids`.
+        NoIds: as `read_ids`.
         XApiError: as `hydrate.hydrate`; what became of the ids so far is said before.
     """
 
@@ -105,10 +105,9 @@ def _agree(left: Plan, kind: str, budget: Budget, pace_s: float, yes: bool, say:
     for name in left.damaged:
         say(f"{name} cannot be read: its ids are asked for again")
     cost = Spend(**{what: len(left.todo)}).dollars(budget.prices)
-    say(
-        f"{left.answered:,} {what} are answered for already; {len(left.todo):,} to ask for, in {left.calls:,} "
-        f"calls and at least {duration(left.calls * pace_s)}: at most {dollars(cost)}, for X charges what it gives"
-    )
+    time = duration(left.calls * pace_s)
+    say(f"{left.answered:,} {what} are answered for already; {len(left.todo):,} to ask for")
+    say(f"{left.calls:,} calls, at least {time}, at most {dollars(cost)}: X charges for what it gives")
     if budget.left is not None and cost > budget.left:
         say(f"{dollars(budget.left)} of the budget is left, which may end it before that: see TWIGMA_BUDGET")
     if not left.todo or not cost or yes:

@@ -132,7 +132,7 @@ def outcomes(lake: Lake, name: str, source: str, asked: Asked) -> pl.DataFrame:
     for _, body in stored(lake, folder_of(name, source)):
         if body:
             answers |= _answers(body)
-    accounts = {}
+    accounts: dict[str, tuple[str, str]] = {}
     for _, body in stored(lake, folder_of(name, source, ACCOUNTS)):
         if body:
             accounts |= _accounts(body)

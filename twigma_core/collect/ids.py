@@ -1,7 +1,8 @@
 """Post ids as people's files write them: exact, or damaged on the way.
 
-A file is text with an id or a post's address a line, a CSV or Parquet with a column of ids, or a release, of
-TWIGMA 2023 or of this platform. An id that went through a float has lost its last digits: it is never guessed.
+A file is text with an id or a post's address a line, a CSV or Parquet with a column of ids, or a release:
+that of 2023 or one of this platform. An id that went through a float has lost its last digits: it is never
+guessed.
 """
 
 from __future__ import annotations
@@ -114,8 +115,7 @@ def read_ids(path: str | Path) -> Asked:
     """Read the ids of a file or of a release's folder.
 
     Raises:
-        FileNotFoundError: there is nothing at `path`.
-        NoIds: it holds no column of ids.
+        NoIds: there is nothing at `path`, or no column of ids in it.
     """
     file = _file(UPath(path))
     asked, seen = Asked(), set[str]()
@@ -149,7 +149,7 @@ def read_ids(path: str | Path) -> Asked:
 
 def _file(path: UPath) -> UPath:
     if not path.exists():
-        raise FileNotFoundError(f"no file at {path}; give a text, CSV or Parquet file of ids, or a release")
+        raise NoIds(f"no file at {path}; give a text, CSV or Parquet file of ids, or a release")
     if not path.is_dir():
         return path
     for name in RELEASED:

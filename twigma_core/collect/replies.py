@@ -1,8 +1,8 @@
 """Replies to lookups by id, on disk before the next is asked for, so that no id is bought twice.
 
-A reply is one file, `hydrated/<source>/<name>/<kind>/<number>-<bought>.json.zst`: the reply as JSON with the
-ids that it was asked for under `fields.NOTES`, so that the folder is an archive that `archives` reads; what it
-cost stands in its name. Asking, and what the replies say of the ids, belong to `hydrate`.
+A reply is one file, `hydrated/<source>/<name>/<kind>/<number>-<bought>.json.zst`: the reply as JSON, with the
+ids that it was asked for under `fields.NOTES`. The folder is an archive that `archives` reads, and what it
+cost stands in the names of its files. Asking, and what replies say of the ids, belong to `hydrate`.
 """
 
 from __future__ import annotations
