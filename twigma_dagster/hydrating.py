@@ -54,6 +54,7 @@ def hydrate_file(
     name = _name(file)
     client = posts.client(say)
     _say_ids(asked, file, say)
+    say("asking X" if client.source == "x" else "asking the sample world's server, which costs nothing")
     try:
         for kind in (REPLIES, ACCOUNTS)[: 1 + accounts]:
             client = posts.client(say, pace_s=PACE_S[kind])

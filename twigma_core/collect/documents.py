@@ -113,7 +113,7 @@ class _ZstdStream(io.RawIOBase):
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
         self._frame: Any = None
-        self._input = self._output = b""
+        self._input, self._output = b"", memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -126,7 +126,7 @@ class _ZstdStream(io.RawIOBase):
                     raise EOFError("the file ends within a compressed frame")
                 return 0
             self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-            self._output, self._input = self._frame.decompress(self._input), b""
+            self._output, self._input = memoryview(self._frame.decompress(self._input)), b""
             if self._frame.eof:
                 self._input, self._frame = self._frame.unused_data, None
         size = min(len(buffer), len(self._output))

@@ -37,7 +37,8 @@ _DIGITS = re.compile(r"[0-9]{15,19}")
 _ADDRESS = re.compile(r"https?://\S+/status(?:es)?/([0-9]{1,19})\b.*")
 _GRAIN = 256
 """Floats from 2**60 to 2**61, where ids of 2020 to 2024 lie, are 256 apart."""
-_ENOUGH = 10  # ids that are all multiples of 256 by chance once in 256**10
+# Four in ten of X's own ids are multiples of 256, the first of their millisecond: forty in a row are not.
+_ENOUGH = 40
 
 
 class Reading(NamedTuple):
@@ -80,7 +81,7 @@ def same_float(value: float, hint: str) -> str | None:
 
 
 def on_float_grid(ids: Iterable[str | None]) -> bool:
-    """Say whether ids, exact by their looks, were all floats once: at least ten, all multiples of 256."""
+    """Say whether ids, exact by their looks, were all floats once: at least forty, all multiples of 256."""
     large = [int(one) for one in ids if one and int(one) >= 2**60]
     return len(large) >= _ENOUGH and not any(number % _GRAIN for number in large)
 

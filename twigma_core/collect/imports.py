@@ -258,7 +258,8 @@ def _file_row(entries: pl.DataFrame) -> dict[str, Any]:
         remarks.update(json.loads(text))
     counts = {name: int(entries[name].sum()) for name in _COUNTS}
     notes = [what if number == 1 else f"{what} ({number:,})" for what, number in sorted(remarks.items())]
-    reasons = entries["reason"].drop_nulls()
+    # What ended the reading of the file stands first.
+    reasons = entries.sort("number", maintain_order=True)["reason"].drop_nulls()
     notes += reasons[:MAX_STORED].to_list()
     if reasons.len() > MAX_STORED:
         notes.append(f"and {reasons.len() - MAX_STORED:,} more broken pieces")
