@@ -181,10 +181,10 @@ def _text(file: UPath) -> Iterator[tuple[str, str, str]]:
         header = next(found, Row(0, []))
         column = _column(header.cells, ID_COLUMNS)
         if column is None:
-            if len(header.cells) != 1:
+            if len(header.cells) > 1:
                 names = ", ".join(header.cells)[:200]
                 raise NoIds(f"{file.name}: no column {', '.join(ID_COLUMNS)}; its columns are {names}")
-            yield _address(header.cells[0]), "", ""
+            yield from ((_address(cell), "", "") for cell in header.cells)
             yield from ((_address(row.cells[0]) if row.cells else row.reason or "", "", "") for row in found)
             return
         at = index_of(header.cells)
@@ -194,7 +194,7 @@ def _text(file: UPath) -> Iterator[tuple[str, str, str]]:
                 yield f"line {row.line}: {row.reason}", "", ""
             else:
                 others = (row.cells[at[one]].strip() if one else "" for one in (author, name))
-                yield (row.cells[at[column]].strip(), *others)  # type: ignore[misc]
+                yield (_address(row.cells[at[column]]), *others)  # type: ignore[misc]
 
 
 def _address(line: str) -> str:
