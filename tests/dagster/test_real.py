@@ -99,6 +99,15 @@ def test_broken_lines_and_unread_files_are_reported(real: Built) -> None:
     assert "not read" in real.output, "files of other kinds are named"
 
 
+def test_the_archive_is_told_file_by_file(real: Built, shared_data: Path) -> None:
+    files = [path for path in (shared_data / "tweets").rglob("*") if path.is_file()]
+    told = real.lake.read("archive_files")
+    assert told.height == len(files)
+    assert told["posts"].sum() > 1500
+    assert real.lake.read("release_2023").is_empty()
+    assert real.lake.read("release_2023_comparison").is_empty()
+
+
 def test_the_invented_pairing_is_said(real: Built) -> None:
     assert "not from X" in real.lake.read_bytes("report/index.html").decode()
     assert "not from X" in real.lake.read_bytes("releases/1.0.0/README.md").decode()

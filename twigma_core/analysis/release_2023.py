@@ -89,7 +89,7 @@ def _share(measure: str, hits: int, n: int) -> Row:
     if not n:
         return _row(measure, None, None, None, 0)
     low, high = proportion_confint(hits, n, method="wilson")
-    return _row(measure, hits / n, low, high, n)
+    return _row(measure, hits / n, min(float(low), hits / n), max(float(high), hits / n), n)
 
 
 def _same(measure: str, both: pl.DataFrame, theirs: str, ours: str) -> Row:

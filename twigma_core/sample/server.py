@@ -400,6 +400,12 @@ def running_server(world: World | None = None, options: ServerOptions | None = N
         yield running.url
 
 
+def closed_accounts(world: World, number: int) -> dict[str, str]:
+    """Return the first accounts of a world, protected and suspended in turn, for `ServerOptions`."""
+    authors = sorted(world.user_rows)[:number]
+    return {author: ("protected", "suspended")[n % 2] for n, author in enumerate(authors)}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the server until it is stopped."""
     import uvicorn
@@ -407,6 +413,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m twigma_core.sample.server", description=main.__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--port-file", type=Path, help="file to write the port to once it is known")
+    parser.add_argument("--closed", type=int, default=0, help="accounts that are protected or suspended")
     chosen = parser.parse_args(arguments)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -420,7 +427,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             temporary.replace(chosen.port_file)
         sys.stdout.write(f"sample server: http://{HOST}:{port}\n")
         sys.stdout.flush()
-        config = uvicorn.Config(make_app(), log_level="warning", access_log=False, lifespan="off")
+        world = load()
+        app = make_app(world, ServerOptions(accounts=closed_accounts(world, chosen.closed)))
+        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
         uvicorn.Server(config).run(sockets=[listener])
 
 

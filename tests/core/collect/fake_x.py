@@ -17,9 +17,9 @@ TOKEN = "AAAAcanary%2BtokenZZZZ"
 
 
 def snowflake(when: datetime) -> str:
-    """Return a post id that X would have given out at that time."""
+    """Return a post id that X would have given out at that time, not as the first of its millisecond."""
     milliseconds = int(when.timestamp() * 1000) - 1_288_834_974_657
-    return str(milliseconds << 22)
+    return str((milliseconds << 22) + 1)
 
 
 class FakeX:

@@ -20,7 +20,7 @@ from twigma_core.collect.parse import parse_pages
 from twigma_core.collect.replies import ACCOUNTS, folder_of, store
 from twigma_core.collect.x_api import Stopped, XApiError, XClient
 from twigma_core.lake import Lake
-from twigma_core.sample.server import Running, ServerOptions, serve_in_thread
+from twigma_core.sample.server import Running, ServerOptions, closed_accounts, serve_in_thread
 from twigma_core.sample.world import World, load
 
 FREE = Prices(0.0, 0.0, 0.0)
@@ -34,8 +34,7 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def fates(world: World) -> dict[str, str]:
     """What has become of each post of the sample world by now, by its id."""
-    authors = sorted(world.user_rows)[:12]
-    accounts = {author: ("protected", "suspended")[n % 2] for n, author in enumerate(authors)}
+    accounts = closed_accounts(world, 12)
     fate: dict[str, str] = {}
     for row in world.post_rows:
         gone = accounts.get(row["author_id"], "found")

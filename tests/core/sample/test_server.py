@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -20,7 +21,13 @@ from requests.adapters import HTTPAdapter
 
 from twigma_core.sample import media
 from twigma_core.sample.queries import BadQuery, compile_query
-from twigma_core.sample.server import Limiter, ServerOptions, running_server, serve_in_thread
+from twigma_core.sample.server import (
+    Limiter,
+    ServerOptions,
+    closed_accounts,
+    running_server,
+    serve_in_thread,
+)
 from twigma_core.sample.truths import collected
 from twigma_core.sample.world import World
 
@@ -122,6 +129,38 @@ def test_counts_hold_the_deleted_posts_and_lookup_names_them(base: str, world: W
     assert [(e["resource_id"], e["title"]) for e in answer["errors"]] == [
         (one, "Not Found Error") for one in deleted
     ]
+
+
+def test_closed_accounts_and_withheld_posts_are_told_as_x_tells_them(world: World, shared_data: Path) -> None:
+    """Errors have the keys and words of those that X really sent."""
+    accounts = closed_accounts(world, 2)
+    protected, suspended = accounts
+    rows = [row for row in world.post_rows if row["status"] == "posted"]
+    theirs = [next(r["tweet_id"] for r in rows if r["author_id"] == author) for author in accounts]
+    withheld = next(row["tweet_id"] for row in rows if row["author_id"] not in accounts)
+    options = ServerOptions(accounts=accounts, withheld={withheld: ("IN",)})
+    with running_server(world, options) as url:
+        client = client_of(url)
+        answer: Any = client.get_tweets([*theirs, withheld], tweet_fields=["withheld"])
+        users: Any = client.get_users(ids=[*accounts, "1"], user_fields=["protected"])
+        found: Any = client.search_all_tweets("#aiart", start_time="2021-01-01T00:00:00Z", max_results=500)
+    assert [post["id"] for post in answer["data"]] == [withheld]
+    assert answer["data"][0]["withheld"] == {"copyright": False, "country_codes": ["IN"]}
+    assert [error["resource_id"] for error in answer["errors"]] == theirs
+    assert [user["protected"] for user in users["data"]] == [True]
+    assert not {post["id"] for post in found["data"]} & set(theirs)
+    kinds: dict[str, dict[str, Any]] = {}
+    for file in (shared_data / "tweets" / "twarc_csv_v2").glob("*.jsonl"):
+        for line in file.read_text().splitlines():
+            if '"errors"' in line:
+                kinds |= {error["title"]: error for error in json.loads(line).get("errors", [])}
+    for error in (answer["errors"][0], *users["errors"]):
+        real = kinds[error["title"]]
+        assert error.keys() == real.keys() and error["type"] == real["type"]
+        words = [text["detail"].split(" with ")[0].partition(": [")[0] for text in (error, real)]
+        assert words[0].replace("user", "tweet") == words[1].replace("user", "tweet")
+    assert [error["title"] for error in users["errors"]] == ["Forbidden", "Not Found Error"]
+    assert users["errors"][0]["resource_id"] == suspended and protected == users["data"][0]["id"]
 
 
 def test_counts_of_more_than_31_days_come_in_pages(base: str) -> None:
