@@ -16,6 +16,7 @@ import polars as pl
 from twigma_core.collect import fields, replies
 from twigma_core.collect.budget import Budget, Spend
 from twigma_core.collect.ids import Asked
+from twigma_core.collect.pages import PAGES
 from twigma_core.collect.replies import ACCOUNTS, REPLIES, asked_for, folder_of, stored
 from twigma_core.collect.x_api import ACCOUNTS_A_WINDOW, LOOKUP_SIZE, LOOKUPS_A_WINDOW, XApiError, XClient
 from twigma_core.lake import Lake
@@ -94,13 +95,13 @@ def hydrate(
         on_reply: called with the number of ids asked, once their reply is stored.
 
     Raises:
-        RuntimeError: another process hydrates the same file.
+        RuntimeError: another process asks X for the same lake.
         Stopped: the budget, X's cap or the account's credit ends it. What was answered so far is kept.
         XApiError: X refused, did not answer within the bounds, or answered for none of the ids.
     """
     folder = folder_of(name, client.source, kind)
     ask, what = (client.tweets, "posts") if kind == REPLIES else (client.users, "accounts")
-    with lake.hold(folder_of(name, client.source)):
+    with lake.hold(PAGES):  # one token has one pace and one budget, whatever it asks for
         todo = plan(lake, folder, ids).todo
         number = replies.next_number(lake, folder)
         for start in range(0, len(todo), LOOKUP_SIZE):

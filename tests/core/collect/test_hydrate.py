@@ -187,10 +187,10 @@ def test_a_damaged_reply_is_told_and_its_ids_alone_are_asked_for_again(
 
 def test_two_at_once_do_not_buy_the_same(lake: Lake, client: XClient) -> None:
     with (
-        lake.hold(folder_of("ids", "x")),
+        lake.hold("pages"),
         pytest.raises(RuntimeError, match="is written by another run"),
     ):
-        ask(client, Lake(lake.root), Asked(["20"]))
+        ask(client, Lake(str(lake.root)), Asked(["20"]))
 
 
 def test_a_reply_that_names_none_of_the_ids_is_no_answer(lake: Lake, fake_x: FakeX, client: XClient) -> None:
