@@ -17,8 +17,8 @@ from rich.table import Table
 from twigma_core.collect.budget import Budget, Spend, dollars
 from twigma_core.collect.hydrate import PACE_S, STATUSES, Plan, hydrate, outcomes, plan, unclear_authors
 from twigma_core.collect.ids import Asked, read_ids
-from twigma_core.collect.pacing import duration
 from twigma_core.collect.replies import ACCOUNTS, REPLIES, folder_of
+from twigma_core.images.progress import in_words as duration
 from twigma_core.lake import Lake
 from twigma_dagster.resources import Posts
 from twigma_dagster.settings import SettingsError
