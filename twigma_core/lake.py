@@ -5,7 +5,7 @@ Layout, below the root::
     tables/<asset>/<partition>.parquet          a partitioned table
     tables/<asset>/all.parquet                  a whole-dataset table
     tables/<asset>/<partition>.<array>.<hash>.npy   arrays beside a table, mapped straight into memory
-    pages/  shards/  figures/  releases/  inbox/    files that assets write or people drop
+    pages/  shards/  models/  figures/  releases/  inbox/  outbox/    files that assets write or people drop
 
 A write replaces a whole partition or nothing (`twigma_core.storage` says how). Arrays are written first,
 under a name that holds their hash; the table that refers to them replaces the old one last. Each table

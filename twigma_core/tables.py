@@ -449,6 +449,35 @@ class ClusterModel(dy.Schema):
     inertia = dy.Float64(description="Sum of squared distances of the whole fit")
     starts = _count("Random starts tried")
     seed = dy.Int64(description="Seed of the fit")
+    previous_version = dy.String(nullable=True, description="Version that it replaced; null on the first")
+    previous_cluster = dy.Int64(
+        nullable=True, min=1, description="Label that its pictures had under that version"
+    )
+    kept = dy.Float64(
+        nullable=True, min=0, max=1, description="Share of that label's pictures that are in this cluster"
+    )
+
+
+class ClusterSensitivity(dy.Schema):
+    """What other seeds and other numbers of clusters would have given (paper, Section 4.2)."""
+
+    k = dy.Int64(primary_key=True, min=1, description="Number of clusters")
+    seed = dy.Int64(primary_key=True, description="Seed of the fit")
+    pictures = _count("Pictures fitted: a random sample of the dataset")
+    inertia = dy.Float64(min=0, description="Sum of squared distances of those pictures to their centroids")
+    excess = dy.Float64(min=0, description="Inertia over the lowest of this k, less one")
+    silhouette = dy.Float64(
+        nullable=True, min=-1, max=1, description="Mean silhouette of a subsample; null with one cluster"
+    )
+    ari_seeds = dy.Float64(
+        nullable=True, min=-1, max=1, description="Mean adjusted Rand index with this k's other seeds"
+    )
+    ari_model = dy.Float64(min=-1, max=1, description="Adjusted Rand index with the model in force")
+    rising = _count("Clusters whose share rises, Holm over this k")
+    falling = _count("Clusters whose share falls")
+    shifting = dy.Float64(
+        nullable=True, min=0, max=1, description="Share of all pictures in those; null below three months"
+    )
 
 
 class Clusters(dy.Schema):
@@ -470,6 +499,25 @@ class ClusterThemes(dy.Schema):
     count = _count("Captions of the cluster that hold it")
     share = dy.Float64(min=0, max=1, description="Share of the cluster's captions that hold it")
     lift = dy.Float64(min=0, description="That share divided by the share over all captions")
+
+
+class ClusterNsfw(dy.Schema):
+    """How the NSFW scores of each cluster's pictures are distributed (paper, Section 4.2)."""
+
+    cluster = dy.Int64(primary_key=True, min=1, description="Label, from 1")
+    pictures = _count("Pictures of the cluster")
+    scored = _count("Those of them with a score; all else is of these")
+    mean = dy.Float64(nullable=True, min=0, max=1, description="Mean score")
+    q05 = dy.Float64(nullable=True, min=0, max=1, description="5th percentile")
+    q25 = dy.Float64(nullable=True, min=0, max=1, description="25th percentile")
+    median = dy.Float64(nullable=True, min=0, max=1, description="Median")
+    q75 = dy.Float64(nullable=True, min=0, max=1, description="75th percentile")
+    q95 = dy.Float64(nullable=True, min=0, max=1, description="95th percentile")
+    unsafe = _count("Pictures with a score of 0.5 or more")
+    share = dy.Float64(nullable=True, min=0, max=1, description="unsafe / scored")
+    low = _low()
+    high = _high()
+    histogram = dy.List(dy.Int64(), description="Pictures in each twentieth of [0, 1], from 0")
 
 
 class ClusterTrends(dy.Schema):

@@ -12,7 +12,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from twigma_core.analysis.clusters import drift_share
+from twigma_core.analysis.cluster_model import drift_share
 from twigma_core.collect.completeness import explain
 from twigma_core.images.shards import read_picture
 from twigma_core.incremental import MAKER

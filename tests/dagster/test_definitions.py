@@ -18,7 +18,7 @@ MONTHLY = """raw_tweets tweets tweet_media tweet_counts images embeddings captio
 BY_CORPUS = "reference_images reference_embeddings reference_summaries".split()
 BY_TEXT = "texts text_embeddings".split()
 WHOLE = """hashtags hashtag_candidates archive_files release_2023 release_2023_comparison
-    cluster_model cluster_themes cluster_trends projection_model codebook
+    cluster_model cluster_themes cluster_nsfw cluster_trends cluster_sensitivity projection_model codebook
     divergence_matrix divergence_robustness variation_table pair_distances prompt_variation text_variation
     engagement inspirations
     annotation_tasks annotations annotation_concordance paper_comparison release report catalog""".split()

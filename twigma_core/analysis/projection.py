@@ -12,7 +12,7 @@ import polars as pl
 import xxhash
 
 from twigma_core import tables
-from twigma_core.analysis.clusters import faiss_threads
+from twigma_core.analysis.clusters import threads_for
 
 COMPONENTS = 50
 NEIGHBORS = 15
@@ -151,7 +151,7 @@ def project(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     k = min(NEIGHBORS, len(sample))
     index = faiss.IndexFlatL2(sample.shape[1])
     index.add(sample)
-    with faiss_threads(reduced.size * len(sample)):
+    with threads_for(reduced.size * len(sample)):
         _, nearest = index.search(reduced, k)
     # FAISS's squared distances come from products: near zero their roots are off by 1e-4
     distances = np.linalg.norm(reduced[:, None, :].astype(np.float64) - sample[nearest], axis=2)

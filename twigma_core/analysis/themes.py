@@ -1,7 +1,7 @@
 """What each cluster is about and how its share moves over the months (paper, Section 4.2, Figures 4b-c).
 
-Here: the words that set a cluster's captions apart, and trends of monthly shares. Not here: the clusters
-themselves (`clusters`) and people's words for them (`annotation`).
+Here: the words that set a cluster's captions apart, its NSFW scores, and trends of monthly shares. Not here:
+the clusters themselves (`clusters`, `cluster_model`) and people's words for them (`annotation`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ TEMPLATE_SHARE = 0.05
 TEMPLATE_SPREAD = 0.75
 TEMPLATE_LIFT = 2.0
 ALPHA = 0.05
+UNSAFE_FROM = 0.5
+"""NSFW score from which a picture counts as not safe for work."""
+_BINS = 20
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
 
@@ -99,6 +102,54 @@ def cluster_themes(captions: pl.DataFrame, clusters: pl.DataFrame, n: int = 10) 
         captions.select("image_id", "caption"), on="image_id", how="inner"
     )
     return top_words(both["caption"].to_list(), both["cluster"].to_list(), n)
+
+
+def cluster_nsfw(scores: pl.DataFrame, clusters: pl.DataFrame, k: int | None = None) -> pl.DataFrame:
+    """Return table `cluster_nsfw`: the distribution of each cluster's NSFW scores (paper, Section 4.2).
+
+    The share of pictures with a score of 0.5 or more has a Wilson interval. A cluster without a scored
+    picture has nulls, and a histogram of zeros.
+
+    Args:
+        scores: columns image_id, nsfw_score; null where there is none.
+        clusters: columns image_id, cluster.
+        k: number of clusters of the model, so that one without any picture has its row, too.
+
+    Raises:
+        ValueError: a score outside [0, 1].
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    both = clusters.select("image_id", "cluster").join(
+        scores.select("image_id", "nsfw_score"), on="image_id", how="left"
+    )
+    labels = range(1, k + 1) if k else sorted(both["cluster"].unique().to_list())
+    rows: list[dict[str, object]] = []
+    for label in labels:
+        column = both.filter(pl.col("cluster") == label)["nsfw_score"].cast(pl.Float64)
+        known = column.drop_nulls().to_numpy()
+        if not ((known >= 0) & (known <= 1)).all():
+            raise ValueError(
+                f"cluster_nsfw: cluster {label} has scores outside [0, 1]; materialize nsfw_scores again"
+            )
+        unsafe = int((known >= UNSAFE_FROM).sum())
+        row: dict[str, object] = {
+            "cluster": label,
+            "pictures": len(column),
+            "scored": len(known),
+            "unsafe": unsafe,
+            "histogram": np.histogram(known, _BINS, (0, 1))[0].tolist(),
+        }
+        names = ("mean", "q05", "q25", "median", "q75", "q95", "share", "low", "high")
+        values: Sequence[float | None] = [None] * len(names)
+        if len(known):
+            ends = proportion_confint(unsafe, len(known), method="wilson")
+            marks = np.quantile(known, (0.05, 0.25, 0.5, 0.75, 0.95))
+            values = [float(v) for v in (known.mean(), *marks, unsafe / len(known), *ends)]
+        rows.append(row | dict(zip(names, values, strict=True)))
+    if not rows:
+        return tables.empty("cluster_nsfw")
+    return tables.conform("cluster_nsfw", pl.DataFrame(rows, infer_schema_length=None))
 
 
 @dataclass(frozen=True)
@@ -221,7 +272,6 @@ def cluster_trends(clusters: pl.DataFrame, k: int | None = None) -> pl.DataFrame
         clusters: table `clusters` of any months (columns month, cluster).
         k: number of clusters of the model, so that one without any picture has its rows, too.
     """
-    from statsmodels.stats.multitest import multipletests
     from statsmodels.stats.proportion import proportion_confint
 
     months = sorted(clusters["month"].unique().to_list())
@@ -236,10 +286,7 @@ def cluster_trends(clusters: pl.DataFrame, k: int | None = None) -> pl.DataFrame
     fits = {label: _logit_slope(counts[label] / totals, totals.astype(float), at) for label in labels}
     trends = _pooled(fits, len(labels))
     tested = [label for label in labels if trends[label].p_value is not None]
-    corrected: dict[int, float] = {}
-    if tested:
-        _, adjusted, _, _ = multipletests([trends[label].p_value for label in tested], method="holm")
-        corrected = {label: float(p) for label, p in zip(tested, adjusted, strict=True)}
+    corrected = dict(zip(tested, holm([trends[label].p_value or 0.0 for label in tested]), strict=True))
     rows = []
     for label in labels:
         found = trends[label]
@@ -265,6 +312,20 @@ def cluster_trends(clusters: pl.DataFrame, k: int | None = None) -> pl.DataFrame
     return tables.conform("cluster_trends", pl.DataFrame(rows, infer_schema_length=None))
 
 
+def holm(p_values: Sequence[float] | np.ndarray) -> list[float]:
+    """Return p-values corrected by Holm's step-down method (1979), in the given order.
+
+    The k-th smallest of m is multiplied by m − k + 1, and none is less than a smaller one's. (statsmodels'
+    `multipletests` gives the same, but collects the garbage of the whole process at every call.)
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    corrected = np.empty(len(p))
+    corrected[order] = stepped
+    return [float(value) for value in corrected]
+
+
 def _pooled(fits: dict[int, _Fit | None], clusters: int) -> dict[int, Trend]:
     """Return each cluster's trend under the dispersion that all clusters share."""
     present = [fit for fit in fits.values() if fit is not None]
@@ -285,3 +346,14 @@ def _direction(slope: float | None, p_holm: float | None) -> str:
     if p_holm >= ALPHA:
         return "steady"
     return "rising" if slope > 0 else "falling"
+
+
+def trends_in_words(table: pl.DataFrame) -> str:
+    """Return the clusters of table `cluster_trends` by direction, such as "rising: 8, 9; steady: 2"."""
+    directions = table.select("cluster", pl.col("trend").cast(pl.String)).unique().sort("cluster")
+    parts = [
+        f"{way}: {', '.join(str(label) for label in directions.filter(trend=way)['cluster'])}"
+        for way in ("rising", "falling", "steady", "unknown")
+        if (directions["trend"] == way).any()
+    ]
+    return "; ".join(parts) or "no month"

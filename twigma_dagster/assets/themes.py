@@ -9,12 +9,14 @@ from __future__ import annotations
 import dagster as dg
 import polars as pl
 
-from twigma_core.analysis import clusters as kmeans
+from twigma_core.analysis import cluster_model as frozen
+from twigma_core.analysis import cluster_sensitivity as sensitivity
 from twigma_core.analysis import projection as maps
 from twigma_core.analysis import themes
+from twigma_core.analysis.clusters import fit_kmeans
 from twigma_core.lake import ArrayTable
 from twigma_dagster.declare import Metadata, table
-from twigma_dagster.resources import Study
+from twigma_dagster.resources import LakeResource, Study
 
 GROUP = "themes"
 MAP_SAMPLE = 5_000
@@ -22,13 +24,20 @@ MAP_SAMPLE = 5_000
 
 
 @table("cluster_model", group=GROUP, kinds=("faiss",))
-def cluster_model(study: Study, dataset: pl.LazyFrame, embeddings: ArrayTable) -> tuple[ArrayTable, Metadata]:
-    """k-means over the vectors of the whole dataset (paper, Section 4.2), the best of several starts."""
+def cluster_model(
+    lake: LakeResource, study: Study, dataset: pl.LazyFrame, embeddings: ArrayTable
+) -> tuple[ArrayTable, Metadata]:
+    """k-means over the vectors of the whole dataset (paper, Section 4.2), the best of several starts.
+
+    Fitted anew, clusters keep the labels of the previous model that they continue, and every version's
+    centroids stay in the lake's folder `models`.
+    """
+    store = lake.open()
+    previous = store.read_arrays("cluster_model") if store.has("cluster_model") else None
     vectors = embeddings.take(dataset.select("image_id").collect()["image_id"]).vectors
-    fit = kmeans.fit_kmeans(vectors, study.clusters, study.seed)
-    return ArrayTable(kmeans.cluster_model_table(fit, vectors), {"centroids": fit.centroids}), {
-        "version": fit.version
-    }
+    model = frozen.freeze(fit_kmeans(vectors, study.clusters, study.seed), vectors, previous)
+    path = dg.MetadataValue.path(frozen.keep(store, model))
+    return model, {"version": model.table["version"][0], "centroids": path}
 
 
 @table("clusters", group=GROUP)
@@ -40,7 +49,7 @@ def clusters(
 ) -> pl.DataFrame:
     """The nearest frozen centroid of each picture."""
     ids = dataset["image_id"]
-    return kmeans.assign_month(
+    return frozen.assign_month(
         ids.to_list(),
         embeddings.take(ids).vectors,
         cluster_model.table,
@@ -56,10 +65,29 @@ def cluster_themes(dataset: pl.LazyFrame, clusters: pl.DataFrame) -> pl.DataFram
     return themes.cluster_themes(captions, clusters)
 
 
+@table("cluster_nsfw", group=GROUP)
+def cluster_nsfw(study: Study, dataset: pl.LazyFrame, clusters: pl.DataFrame) -> pl.DataFrame:
+    """Quantiles and histogram of each cluster's scores, and the share of 0.5 or more with its interval."""
+    return themes.cluster_nsfw(dataset.select("image_id", "nsfw_score").collect(), clusters, study.clusters)
+
+
 @table("cluster_trends", group=GROUP, kinds=("statsmodels",))
-def cluster_trends(study: Study, clusters: pl.DataFrame) -> pl.DataFrame:
+def cluster_trends(study: Study, clusters: pl.DataFrame) -> tuple[pl.DataFrame, Metadata]:
     """Shares with Wilson intervals; slopes from an overdispersed binomial model, Holm over clusters."""
-    return themes.cluster_trends(clusters, study.clusters)
+    result = themes.cluster_trends(clusters, study.clusters)
+    return result, {"in words": themes.trends_in_words(result)}
+
+
+@table("cluster_sensitivity", group=GROUP, kinds=("faiss", "statsmodels"))
+def cluster_sensitivity(
+    dataset: pl.LazyFrame, embeddings: ArrayTable, cluster_model: ArrayTable
+) -> tuple[pl.DataFrame, Metadata]:
+    """Fits of a sample with three seeds for each of several k, beside the model in force."""
+    pictures = dataset.select("image_id", "month").collect()
+    vectors = embeddings.take(pictures["image_id"]).vectors
+    centroids = cluster_model.arrays["centroids"]
+    result = sensitivity.cluster_sensitivity(vectors, pictures["month"], centroids)
+    return result, {"in words": sensitivity.explain(result, len(centroids))}
 
 
 @table("projection_model", group=GROUP, kinds=("umap",))

@@ -4,11 +4,21 @@ import numpy as np
 import polars as pl
 import pytest
 import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from twigma_core import tables
-from twigma_core.analysis.themes import cluster_themes, cluster_trends, top_words, trend
+from twigma_core.analysis.themes import (
+    cluster_nsfw,
+    cluster_themes,
+    cluster_trends,
+    holm,
+    top_words,
+    trend,
+    trends_in_words,
+)
 
 
 def test_top_words_finds_subjects_and_leaves_out_the_template() -> None:
@@ -96,6 +106,7 @@ def test_planted_trends_are_found_and_only_those() -> None:
     table = cluster_trends(months_of(np.random.default_rng(1), PLANTED, 250), k=6)
     directions = dict(table.select("cluster", "trend").unique().rows())
     assert directions == {1: "rising", 2: "falling", 3: "steady", 4: "steady", 5: "steady", 6: "unknown"}
+    assert trends_in_words(table) == "rising: 1; falling: 2; steady: 3, 4, 5; unknown: 6"
     first = table.filter(cluster=1)
     assert first["month"].to_list() == [f"2021-{m:02d}" for m in range(1, 7)]
     assert ((first["low"] < first["share"]) & (first["share"] < first["high"])).all()
@@ -129,3 +140,49 @@ def test_two_months_are_unknown_and_a_gap_counts_its_months() -> None:
     gappy = cluster_trends(frame.filter(pl.col("month").is_in(["2021-01", "2021-02", "2021-06"])))
     assert gappy["slope_low"][0] < 0.31 < gappy["slope_high"][0]
     assert cluster_trends(frame.clear()).equals(tables.empty("cluster_trends"))
+    assert trends_in_words(cluster_trends(frame.clear())) == "no month"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
+
+
+scores = st.lists(st.tuples(st.integers(1, 3), st.one_of(st.none(), st.floats(0, 1, width=32))), max_size=40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(scores)
+def test_nsfw_scores_of_any_clusters(rows: list[tuple[int, float | None]]) -> None:
+    ids = [str(i) for i in range(len(rows))]
+    clusters = pl.DataFrame(
+        {"image_id": ids, "cluster": [c for c, _ in rows]},
+        schema={"image_id": pl.String, "cluster": pl.Int64},
+    )
+    dataset = pl.DataFrame(
+        {"image_id": ids, "nsfw_score": [s for _, s in rows]},
+        schema={"image_id": pl.String, "nsfw_score": pl.Float32},
+    )
+    table = cluster_nsfw(dataset, clusters, k=4)
+    assert table["cluster"].to_list() == [1, 2, 3, 4] and table["scored"][3] == 0
+    assert table["pictures"].sum() == len(rows)
+    for row in table.iter_rows(named=True):
+        known = [s for c, s in rows if c == row["cluster"] and s is not None]
+        assert row["scored"] == len(known) == sum(row["histogram"])
+        if not known:
+            assert row["mean"] is row["low"] is row["median"] is None
+            continue
+        oracle = stats.binomtest(sum(s >= 0.5 for s in known), len(known)).proportion_ci(method="wilson")
+        assert (row["low"], row["high"]) == pytest.approx((oracle.low, oracle.high), abs=1e-9)
+        assert row["share"] == row["unsafe"] / len(known)
+        marks = [row[q] for q in ("q05", "q25", "median", "q75", "q95")]
+        assert marks == sorted(marks) and row["median"] == pytest.approx(np.median(known))
+
+
+def test_nsfw_scores_out_of_range_are_refused_and_no_cluster_is_no_row() -> None:
+    clusters = pl.DataFrame({"image_id": ["a"], "cluster": [1]})
+    with pytest.raises(ValueError, match="materialize nsfw_scores again"):
+        cluster_nsfw(pl.DataFrame({"image_id": ["a"], "nsfw_score": [1.5]}), clusters)
+    nothing = cluster_nsfw(pl.DataFrame({"image_id": ["a"], "nsfw_score": [0.5]}), clusters.clear())
+    assert nothing.equals(tables.empty("cluster_nsfw"))
