@@ -743,7 +743,11 @@ class Inspirations(dy.Schema):
     corpus = dy.String(description="laion or artbench")
     neighbor_id = dy.String(description="Human picture")
     similarity = dy.Float64(description="Cosine similarity")
+    margin = dy.Float64(
+        nullable=True, min=0, description="Similarity less that of the corpus's second nearest picture"
+    )
     nsfw_score = dy.Float32(nullable=True, description="Of the picture")
+    neighbor_nsfw_score = dy.Float32(nullable=True, description="Of the human picture; null where not scored")
 
 
 # ---------------------------------------------------------------- annotation

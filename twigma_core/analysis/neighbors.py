@@ -178,14 +178,19 @@ def neighbors_table(
     return tables.conform("neighbors", pl.concat(parts)) if parts else tables.empty("neighbors")
 
 
-def inspirations(neighbors: pl.DataFrame, dataset: pl.DataFrame, n: int = 24) -> pl.DataFrame:
+def inspirations(
+    neighbors: pl.DataFrame, dataset: pl.DataFrame, references: pl.DataFrame | None = None, n: int = 24
+) -> pl.DataFrame:
     """Return table `inspirations`: the n pictures closest to a single human picture (paper, Figure 4e).
 
-    Each picture appears once, with the nearest of all corpora. A human picture may appear beside several.
+    Each picture appears once, with the nearest of all corpora. A human picture may appear beside several. The
+    margin over the second nearest tells a likely source from one of many look-alikes.
 
     Args:
         neighbors: table `neighbors`, any months.
         dataset: table `dataset`, for the NSFW scores; a picture that is not in it is left out.
+        references: columns corpus, image_id, nsfw_score of the human pictures; without them their scores are
+            unknown.
         n: pairs to keep.
     """
     best = (
@@ -195,15 +200,22 @@ def inspirations(neighbors: pl.DataFrame, dataset: pl.DataFrame, n: int = 24) ->
             "corpus",
             neighbor_id=pl.col("neighbor_ids").list.first(),
             similarity=pl.col("neighbor_similarities").list.first().cast(pl.Float64),
+            second=pl.col("neighbor_similarities").list.get(1, null_on_oob=True).cast(pl.Float64),
         )
         .join(dataset.select("image_id", "nsfw_score"), on="image_id", how="inner")
         .sort(["similarity", "image_id", "corpus"], descending=[True, False, False])
         .unique("image_id", keep="first", maintain_order=True)
         .head(n)
         .with_row_index("rank", offset=1)
+        .with_columns(margin=pl.col("similarity") - pl.col("second"))
     )
-    columns = ["rank", "image_id", "corpus", "neighbor_id", "similarity", "nsfw_score"]
-    return tables.conform("inspirations", best.select(columns))
+    if references is None:
+        best = best.with_columns(neighbor_nsfw_score=pl.lit(None, pl.Float32))
+    else:
+        theirs = references.select("corpus", neighbor_id="image_id", neighbor_nsfw_score="nsfw_score")
+        theirs = theirs.unique(["corpus", "neighbor_id"])
+        best = best.join(theirs, on=["corpus", "neighbor_id"], how="left", maintain_order="left")
+    return tables.conform("inspirations", best.select(tables.SCHEMAS["inspirations"].column_names()))
 
 
 def _unit_rows(x: np.ndarray, name: str) -> np.ndarray:

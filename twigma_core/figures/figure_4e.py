@@ -21,7 +21,10 @@ ABOUT = (
     "similarity of their embeddings; pictures with a high NSFW score are blurred."
 )
 TABLES: dict[str, tuple[str, ...]] = {
-    "inspirations": ("rank", "image_id", "corpus", "neighbor_id", "similarity", "nsfw_score")
+    "inspirations": (
+        *("rank", "image_id", "corpus", "neighbor_id", "similarity"),
+        *("nsfw_score", "neighbor_nsfw_score"),
+    )
 }
 
 MOST_PAIRS = 24
@@ -30,12 +33,16 @@ _GAP, _LINE = 0.13, 0.2
 
 
 def table(inspirations: pl.DataFrame) -> pl.DataFrame:
-    """Return the first `MOST_PAIRS` pairs by rank, with `blurred`: whether the figure blurs them."""
+    """Return the first `MOST_PAIRS` pairs by rank.
+
+    `blurred` and `neighbor_blurred` say whether the figure blurs the picture, and the human picture.
+    """
     need_columns("figure_4e", "inspirations", inspirations, TABLES["inspirations"])
     need("figure_4e", "inspirations", inspirations, "pairs")
     rows = inspirations.select(TABLES["inspirations"]).sort("rank").head(MOST_PAIRS)
     return rows.with_columns(
-        pl.Series("blurred", [is_veiled(score) for score in rows["nsfw_score"]], dtype=pl.Boolean)
+        pl.Series(f"{side}blurred", [is_veiled(score) for score in rows[f"{side}nsfw_score"]], pl.Boolean)
+        for side in ("", "neighbor_")
     )
 
 
@@ -78,14 +85,15 @@ def draw(
             axes.add_patch(Rectangle((x, y), 2 * side, side, facecolor="#F2F2F2", edgecolor="none"))
             axes.text(x + side, y + side / 2, "no picture at hand", size=6, ha="center", va="center")
         else:
-            for offset, picture in zip((0.0, side), pair, strict=True):
-                sheet.append((veil(picture) if row["blurred"] else picture, x + offset, y, side - 0.02))
+            veiled = (row["blurred"], row["neighbor_blurred"])
+            for offset, picture, hide in zip((0.0, side), pair, veiled, strict=True):
+                sheet.append((veil(picture) if hide else picture, x + offset, y, side - 0.02))
         axes.add_patch(
             Rectangle(
                 (x + side - 0.01, y + side), side - 0.01, 0.025, facecolor=colour(row["corpus"]), linewidth=0
             )
         )
-        text = f"{row['similarity']:.3f}" + ("  blurred" if row["blurred"] else "")
+        text = f"{row['similarity']:.3f}" + ("  blurred" if row["blurred"] or row["neighbor_blurred"] else "")
         axes.text(x, y + side + 0.075, text, size=6, weight="bold", va="center", color=INK)
         axes.text(
             x + 2 * side - 0.02,
@@ -97,11 +105,11 @@ def draw(
             color=INK,
         )
     show_sheet(axes, sheet, room, height)
-    veiled = int(rows["blurred"].sum())
+    blurred = int(rows["blurred"].sum()) + int(rows["neighbor_blurred"].sum())
     caption = (
         f"The most similar {rows.height} of {count_of(inspirations.height, 'pair')}; numbers are the "
         "cosine similarity of the two embeddings. Left TWIGMA, right the human picture. "
-        f"Blurred, as the NSFW score is {BLUR_FROM} or more, or unknown: {veiled or 'none'}."
+        f"Pictures blurred, as their NSFW score is {BLUR_FROM} or more, or unknown: {blurred or 'none'}."
         + (f" Pairs whose pictures are not at hand: {missing}." if missing else "")
     )
     return finish(figure, TITLE, caption, synthetic=synthetic)

@@ -46,6 +46,8 @@ def engagement(dataset: pl.DataFrame, neighbors: pl.DataFrame) -> tuple[pl.DataF
 
 
 @table("inspirations", group=GROUP)
-def inspirations(dataset: pl.DataFrame, neighbors: pl.DataFrame) -> pl.DataFrame:
+def inspirations(
+    dataset: pl.DataFrame, neighbors: pl.DataFrame, reference_embeddings: pl.DataFrame
+) -> pl.DataFrame:
     """The pairs of picture and human picture that are most alike."""
-    return nearest.inspirations(neighbors, dataset)
+    return nearest.inspirations(neighbors, dataset, reference_embeddings)

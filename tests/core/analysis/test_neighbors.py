@@ -59,7 +59,18 @@ def test_neighbors_table_names_the_planted_copies_and_inspirations_rank_them() -
     means = table["neighbor_similarities"].list.mean().cast(pl.Float64)
     assert np.allclose(means, table["similarity"], atol=1e-6)
     dataset = pl.DataFrame({"image_id": ids, "nsfw_score": [0.5] * 40})
-    pairs = subject.inspirations(table, dataset, n=10)
+    human = pl.DataFrame(
+        {
+            "corpus": ["artbench", "laion", "laion"],
+            "image_id": ["a11", "a11", "l5"],
+            "nsfw_score": [0.9, 0.1, 0.2],
+        }
+    )
+    pairs = subject.inspirations(table, dataset, human, n=10)
+    assert pairs["neighbor_nsfw_score"].to_list()[:2] == pytest.approx([0.9, 0.2])
+    assert pairs["neighbor_nsfw_score"].null_count() == 8
+    near = table.filter(image_id="p7", corpus="artbench")["neighbor_similarities"][0]
+    assert pairs["margin"][0] == pytest.approx(near[0] - near[1])
     assert pairs["rank"].to_list() == list(range(1, 11))
     assert pairs.select("image_id", "corpus", "neighbor_id").rows()[:2] == [
         ("p7", "artbench", "a11"),
@@ -82,3 +93,12 @@ def test_bad_input_is_named() -> None:
         subject.topk(broken, x, 1)
     assert subject.neighbors_table("2021-05", [], x[:0], {}).equals(tables.empty("neighbors"))
     assert subject.topk(x[:0], x, 2)[0].shape == (0, 2)
+
+
+def test_a_single_human_picture_has_no_margin_and_nothing_gives_nothing() -> None:
+    x = unit(3, 8, 0)
+    table = subject.neighbors_table("2021-05", list("abc"), x, {"laion": (["only"], x[:1])})
+    dataset = pl.DataFrame({"image_id": list("abc"), "nsfw_score": [0.1, None, 0.2]})
+    pairs = subject.inspirations(table, dataset)
+    assert pairs["margin"].null_count() == pairs.height == 3 and pairs["image_id"][0] == "a"
+    assert subject.inspirations(table.clear(), dataset).equals(tables.empty("inspirations"))

@@ -372,7 +372,9 @@ def _inspirations(dataset: pl.DataFrame) -> pl.DataFrame:
             "corpus": "artbench" if rank % 3 else "laion",
             "neighbor_id": f"n{rank}",
             "similarity": 0.995 - 0.004 * rank,
+            "margin": 0.01,
             "nsfw_score": {2: 0.91, 5: None}.get(rank, 0.02),
+            "neighbor_nsfw_score": {3: 0.93, 7: None}.get(rank, 0.03),
         }
         for rank, image_id in enumerate(ids, 1)
     ]
