@@ -16,6 +16,7 @@ from twigma_core.lake import Lake
 
 PIXELS = 160
 PER_CLUSTER = 4
+TASK_PIXELS = 512
 
 
 def thumbnail(lake: Lake, row: dict[str, Any], pixels: int = PIXELS) -> Image.Image:
@@ -85,3 +86,19 @@ def of_inspirations(
         row["rank"]: (thumbnail(lake, row), thumbnail(lake, {key: row[f"{key}_theirs"] for key in place}))
         for row in pairs.iter_rows(named=True)
     }
+
+
+def of_tasks(lake: Lake, tasks: pl.DataFrame, pixels: int = TASK_PIXELS) -> tuple[dict[str, bytes], int]:
+    """Return the picture of each annotation task as JPEG, by image id, and how many are probably unsafe.
+
+    Pictures are not veiled, since annotators must see them, and are encoded anew: nothing of the posted file
+    but its pixels goes out.
+    """
+    place = lake.scan("dataset").select("image_id", "shard", "offset", "bytes", "nsfw_score").collect()
+    shown = tasks.select("image_id").join(place, on="image_id", how="inner", maintain_order="left")
+    found = {}
+    for row in shown.iter_rows(named=True):
+        buffer = io.BytesIO()
+        thumbnail(lake, row, pixels).save(buffer, "JPEG", quality=88)
+        found[row["image_id"]] = buffer.getvalue()
+    return found, sum(is_veiled(score) for score in shown["nsfw_score"].drop_nulls())

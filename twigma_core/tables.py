@@ -760,6 +760,7 @@ class AnnotationTasks(dy.Schema):
     image_id = dy.String(unique=True, description="Picture")
     month = _month()
     cluster = dy.Int64(min=1, description="Its cluster; not on the sheet")
+    seed = dy.Int64(description="Seed of the draw: with another one, all pictures are drawn anew")
 
 
 class Annotations(dy.Schema):

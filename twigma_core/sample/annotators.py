@@ -1,7 +1,7 @@
 """Simulated annotators: four people who look at pictures, write keywords and sort them into groups.
 
 What belongs here: how they fill in a sheet, and how much they are bound to agree. What does not: making the
-sheets and judging them (``twigma_core.analysis.annotation``).
+sheets and judging them (``twigma_core.analysis.annotation``, ``concordance``).
 """
 
 from __future__ import annotations

@@ -1,26 +1,23 @@
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
 import xml.etree.ElementTree as ElementTree
 
-import numpy as np
 import polars as pl
 import pytest
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from twigma_core import tables
 from twigma_core.analysis.annotation import (
     LABEL_STUDIO_CONFIG,
-    concordance,
     label_studio_tasks,
     make_tasks,
-    read_sheets,
+    project_files,
     sheet_csv,
 )
-
-WORDS = {1: "woman", 2: "castle", 3: "cats"}
 
 
 @pytest.fixture(scope="module")
@@ -28,24 +25,6 @@ def tasks() -> pl.DataFrame:
     rows = [(f"i{i:03d}", "2021-01" if i % 2 else "2021-02", 1 + i % 3) for i in range(90)]
     rows += [(f"z{i}", "2021-02", 4) for i in range(4)]
     return make_tasks(pl.DataFrame(rows, schema=["image_id", "month", "cluster"], orient="row"), seed=3)
-
-
-@pytest.fixture(scope="module")
-def themes() -> pl.DataFrame:
-    rows = [
-        (label, rank, word) for label, word in WORDS.items() for rank, word in [(1, word), (2, f"{word}x")]
-    ]
-    return pl.DataFrame(rows, schema=["cluster", "rank", "word"], orient="row")
-
-
-def annotated(tasks: pl.DataFrame, truthful: float, names: str = "ab", seed: int = 0) -> pl.DataFrame:
-    rng = np.random.default_rng(seed)
-    rows = []
-    for who in names:
-        for image_id, label in tasks.select("image_id", "cluster").iter_rows():
-            seen = label if rng.random() < truthful else int(rng.integers(1, 4))
-            rows.append((who, image_id, [WORDS.get(seen, "thing").rstrip("s"), "art"], f"group {seen}"))
-    return pl.DataFrame(rows, schema=["annotator", "image_id", "keywords", "group"], orient="row")
 
 
 def test_tasks_are_ten_a_cluster_shuffled_and_repeatable(tasks: pl.DataFrame) -> None:
@@ -58,118 +37,88 @@ def test_tasks_are_ten_a_cluster_shuffled_and_repeatable(tasks: pl.DataFrame) ->
     assert again.equals(make_tasks(whole, seed=1)) and not again.equals(make_tasks(whole, seed=2))
 
 
-def test_sheets_are_blinded_and_come_back(tasks: pl.DataFrame) -> None:
+def test_what_was_handed_out_stays_when_months_come_in_or_labels_change(
+    tasks: pl.DataFrame,
+) -> None:
+    grown = pl.concat(
+        [
+            tasks.select("image_id", "month", "cluster"),
+            pl.DataFrame(
+                {"image_id": [f"n{i}" for i in range(20)], "month": "2021-03", "cluster": [1, 4] * 10}
+            ),
+        ]
+    )
+    renamed = grown.with_columns(cluster=pl.col("cluster").replace({1: 2, 2: 1}))
+    for clusters in (grown, renamed):
+        again = make_tasks(clusters, seed=3, previous=tasks)
+        stay = again.head(34)
+        assert stay.select("task", "image_id").equals(tasks.select("task", "image_id"))
+        present = dict(clusters.select("image_id", "cluster").iter_rows())
+        assert stay["cluster"].to_list() == [present[i] for i in stay["image_id"]]
+        assert again["cluster"][34:].to_list() == [4] * 6 and again["task"][34:].to_list() == list(
+            range(35, 41)
+        )
+    gone = make_tasks(grown.filter(pl.col("image_id") != tasks["image_id"][33]), seed=3, previous=tasks)
+    assert 34 not in gone["task"].to_list(), "a number is not given to another picture"
+    anew = make_tasks(grown, seed=4, previous=tasks)
+    assert anew.equals(make_tasks(grown, seed=4)) and anew["task"].to_list() == list(range(1, 41))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=40), st.integers(1, 5))
+def test_tasks_of_any_clusters(rows: list[tuple[int, bool]], per_cluster: int) -> None:
+    ids = [str(i) for i in range(len(rows))]
+    schema = {"image_id": pl.String, "month": pl.String, "cluster": pl.Int64}
+    whole = pl.DataFrame(
+        {"image_id": ids, "month": "2021-01", "cluster": [c for c, _ in rows]}, schema=schema
+    )
+    early = whole.filter(pl.Series([there for _, there in rows], dtype=pl.Boolean))
+    before = make_tasks(early, per_cluster)
+    after = make_tasks(whole, per_cluster, previous=before)
+    assert set(before["image_id"]) <= set(after["image_id"])
+    assert after["task"].is_unique().all() and after["image_id"].is_unique().all()
+    for label, size in whole.group_by("cluster").len().iter_rows():
+        assert after.filter(cluster=label).height == min(size, per_cluster)
+
+
+def test_a_sheet_is_blinded(tasks: pl.DataFrame) -> None:
     sheet = sheet_csv(tasks, {tasks["image_id"][0]: "pictures/one, first.jpg"}, annotator="ann")
     rows = list(csv.DictReader(io.StringIO(sheet)))
     assert list(rows[0]) == ["annotator", "image_id", "picture", "keywords", "group"]
     assert [row["image_id"] for row in rows] == tasks["image_id"].to_list()
-    studio = label_studio_tasks(tasks, {i: f"http://127.0.0.1/{i}.png" for i in tasks["image_id"]})
-    assert set(studio[0]["data"]) == {"image", "image_id"}
-    with pytest.raises(KeyError, match="no address for 34 pictures"):
+    assert rows[0]["picture"] == "pictures/one, first.jpg" and rows[0]["annotator"] == "ann"
+
+
+def test_a_label_studio_project_has_all_it_needs_and_no_cluster(tasks: pl.DataFrame) -> None:
+    pictures = {image_id: f"jpeg of {image_id}".encode() for image_id in tasks["image_id"]}
+    files = project_files(tasks, pictures, "lake/inbox", unsafe=3)
+    assert len(files) == 4 + 34
+    imported = json.loads(files["label_studio/tasks.json"])
+    assert [task["data"]["image_id"] for task in imported] == tasks["image_id"].to_list()
+    assert set(imported[0]) == {"id", "data"} and set(imported[0]["data"]) == {"image", "image_id", "number"}
+    config = ElementTree.fromstring(files["label_studio/config.xml"])
+    names = {element.get("name"): element.tag for element in config.iter() if element.get("name")}
+    assert names == {"picture": "Image", "keywords": "TextArea", "group": "TextArea"}
+    for element in config.iter("TextArea"):
+        assert element.get("toName") == "picture"
+    variables = {v[1:] for e in config.iter() for v in str(e.get("value", "")).split() if v.startswith("$")}
+    assert variables <= set(imported[0]["data"]), "all that the interface shows is in the tasks"
+    assert config.attrib == ElementTree.fromstring(LABEL_STUDIO_CONFIG).attrib
+    for task in imported:
+        kind, _, data = task["data"]["image"].partition(";base64,")
+        number, image_id = task["data"]["number"], task["data"]["image_id"]
+        assert kind == "data:image/jpeg" and base64.b64decode(data) == pictures[image_id]
+        assert files[f"pictures/{number:03d}.jpg"] == pictures[image_id]
+    rows = list(csv.DictReader(io.StringIO(files["sheet.csv"].decode())))
+    assert [row["picture"] for row in rows] == [f"pictures/{n:03d}.jpg" for n in range(1, 35)]
+    readme = files["README.txt"].decode()
+    assert "lake/inbox" in readme and "3 of the 34 pictures are probably not safe" in readme
+    assert "Be warned" not in project_files(tasks, pictures)["README.txt"].decode()
+
+
+def test_a_picture_that_is_not_at_hand_is_named(tasks: pl.DataFrame) -> None:
+    with pytest.raises(KeyError, match=r"34 of 34, first .*, have no address; add them to image_urls"):
         label_studio_tasks(tasks, {})
-    names = {element.get("name") for element in ElementTree.fromstring(LABEL_STUDIO_CONFIG)} - {None}
-    assert names == {"picture", "keywords", "group"}
-    for row in rows:
-        row |= {"keywords": "A Cat;  red   Hat ;a cat", "group": "animals"}
-    out = io.StringIO()
-    writer = csv.DictWriter(out, rows[0], delimiter=";")
-    writer.writeheader()
-    writer.writerows(rows)
-    frame, problems = read_sheets([("excel.csv", "\ufeff" + out.getvalue())])
-    assert problems == [] and frame.height == 34
-    assert frame.row(0, named=True)["keywords"] == ["a cat", "red hat"]
-
-
-def test_label_studio_export_is_read() -> None:
-    def result(name: str, *text: str) -> dict:
-        return {"from_name": name, "to_name": "picture", "type": "textarea", "value": {"text": list(text)}}
-
-    export = [
-        {
-            "id": 1,
-            "data": {"image": "u", "image_id": "i1"},
-            "annotations": [
-                {"completed_by": {"id": 7, "email": "x"}, "result": [result("keywords", "Dog", "sea")]},
-                {"completed_by": 8, "result": [result("keywords", "dog"), result("group", "G")]},
-            ],
-        },
-        {"id": 2, "annotations": []},
-    ]
-    frame, problems = read_sheets([("export.json", json.dumps(export)), ("cut.json", "[{")])
-    assert frame.rows() == [("7", "i1", ["dog", "sea"], None), ("8", "i1", ["dog"], "G")]
-    assert len(problems) == 2 and "export.json, row 2" in problems[0] and "cut.json" in problems[1]
-
-
-def test_broken_rows_are_reported_and_the_rest_is_kept() -> None:
-    text = (
-        "annotator,image_id,keywords,group\n"
-        "ann,1,cat;dog;sea;sky,g\n"
-        "ann,1,cat,g\n"
-        ",2,cat,g\n"
-        "ann,3,,\n"
-        "ann,4,cat\n"
-        "ann,5,cat,g,extra\n"
-        "ann,6,,h\n"
-    )
-    frame, problems = read_sheets([("s.csv", text), ("other.csv", "name,note\nx,y\n"), ("empty.csv", "")])
-    assert frame.rows() == [("ann", "1", ["cat", "dog", "sea"], "g"), ("ann", "6", [], "h")]
-    assert [p.split(":")[0] for p in problems] == [
-        "s.csv, row 2",
-        "s.csv, row 3",
-        "s.csv, row 4",
-        "s.csv, row 5",
-        "s.csv, row 6",
-        "s.csv, row 7",
-        "other.csv",
-        "empty.csv",
-    ]
-    assert "4 keywords; the first 3 are kept" in problems[0] and "no column" in problems[-1]
-    assert read_sheets([])[0].equals(tables.empty("annotations"))
-
-
-def values(table: pl.DataFrame) -> dict[tuple[str, str], dict]:
-    return {(row["measure"], row["scope"]): row for row in table.iter_rows(named=True)}
-
-
-def test_concordance_agrees_with_scikit_learn_and_orders_good_and_bad_annotators(
-    tasks: pl.DataFrame, themes: pl.DataFrame
-) -> None:
-    told = annotated(tasks, 0.7)
-    found = values(concordance(tasks, told, themes))
-    joined = told.join(tasks.select("image_id", "cluster"), on="image_id")
-    for who in "ab":
-        part = joined.filter(annotator=who)
-        ari = adjusted_rand_score(part["cluster"], part["group"])
-        nmi = normalized_mutual_info_score(part["cluster"], part["group"])
-        row = found["adjusted_rand", who]
-        assert row["value"] == pytest.approx(ari) and row["low"] < ari < row["high"] and row["n"] == 34
-        assert found["normalized_mutual_information", who]["value"] == pytest.approx(nmi)
-    a, b = (told.filter(annotator=who).sort("image_id") for who in "ab")
-    pair = found["annotators_adjusted_rand", "all"]["value"]
-    assert pair == pytest.approx(adjusted_rand_score(a["group"], b["group"]))
-    jaccard = [
-        len(set(x) & set(y)) / len(set(x) | set(y)) for x, y in zip(a["keywords"], b["keywords"], strict=True)
-    ]
-    assert found["annotators_keyword_jaccard", "all"]["value"] == pytest.approx(np.mean(jaccard))
-    hit = joined.filter(pl.col("cluster") < 4)
-    own = [WORDS[c].rstrip("s") in words for c, words in hit.select("cluster", "keywords").iter_rows()]
-    assert found["keyword_overlap", "all"]["value"] == pytest.approx(sum(own) / joined.height)
-    assert found["keyword_overlap", "cluster 4"]["value"] == 0
-    assert found["keyword_overlap", "cluster 4"]["high"] is None
-    assert found["keyword_overlap", "all"]["low"] > found["keyword_overlap_chance", "all"]["high"]
-    random = values(concordance(tasks, annotated(tasks, 0.0), themes))
-    assert random["adjusted_rand", "all"]["high"] < found["adjusted_rand", "all"]["low"]
-    assert random["adjusted_rand", "all"]["low"] < 0.05
-
-
-def test_one_annotator_and_nobody(tasks: pl.DataFrame, themes: pl.DataFrame) -> None:
-    one = values(concordance(tasks, annotated(tasks, 1.0, "a").filter(pl.col("group") != "group 4"), themes))
-    assert one["keyword_overlap", "all"]["value"] == 1.0
-    assert one["keyword_overlap_chance", "all"]["value"] == 0.0  # of the other clusters' words, none
-    assert one["annotators_adjusted_rand", "all"]["value"] is None
-    assert one["adjusted_rand", "all"]["value"] > 0.8
-    nobody = concordance(tasks, tables.empty("annotations"), themes)
-    assert nobody["n"].to_list() == [0] * nobody.height and nobody["value"].null_count() == nobody.height
-    assert nobody.height == 6
-    stranger = annotated(tasks, 1.0, "a").with_columns(image_id=pl.lit("x") + pl.col("image_id"))
-    assert concordance(tasks, stranger, themes).equals(nobody)
+    all_but_one = dict.fromkeys(tasks["image_id"][1:].to_list(), b"x")
+    with pytest.raises(KeyError, match=f"1 of 34, first {tasks['image_id'][0]}, have no picture"):
+        project_files(tasks, all_but_one)

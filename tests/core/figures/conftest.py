@@ -337,7 +337,7 @@ def _clusters(rng: np.random.Generator) -> dict[str, pl.DataFrame]:
     return {
         "cluster_trends": conform("cluster_trends", pl.DataFrame(trends)),
         "cluster_themes": conform("cluster_themes", pl.DataFrame(themes)),
-        "annotation_tasks": conform("annotation_tasks", pl.DataFrame(tasks)),
+        "annotation_tasks": conform("annotation_tasks", pl.DataFrame(tasks).with_columns(seed=pl.lit(0))),
         "annotations": conform("annotations", pl.DataFrame(notes)),
     }
 

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 from twigma_core import tables
-from twigma_core.analysis.annotation import concordance
+from twigma_core.analysis.concordance import concordance
 from twigma_core.analysis.engagement import engagement_table
 from twigma_core.analysis.themes import cluster_trends
 from twigma_core.collect.hashtags import candidates
@@ -162,7 +162,7 @@ def write_all(lake: Lake, world: World, made: dict[str, pl.DataFrame]) -> None:
     tasks = (
         clusters.sample(100, seed=3)
         .with_row_index("task", offset=1)
-        .select("task", "image_id", "month", "cluster")
+        .select("task", "image_id", "month", "cluster", seed=pl.lit(0))
     )
     lake.write("annotation_tasks", tasks)
     sheet = annotators.fill_sheet(tasks, world.scenes()).with_columns(pl.col("keywords").str.split(";"))
