@@ -1,4 +1,4 @@
-"""Pictures fetched from the lake to be shown: examples of clusters, pairs of look-alikes, thumbnails."""
+"""Pictures fetched from the lake to be shown: examples of clusters, look-alikes, annotators' pictures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def sheet(lake: Lake, dataset: pl.DataFrame, count: int = 12, pixels: int = 96) 
     page = Image.new("RGB", (min(count, chosen.height) * pixels, pixels), "white")
     for place, row in enumerate(chosen.iter_rows(named=True)):
         image = thumbnail(lake, row, pixels)
-        page.paste(veil(image) if is_veiled(row["nsfw_score"]) else image, (place * pixels, 0))
+        if is_veiled(row["nsfw_score"]):
+            image = veil(image).resize((pixels, pixels))
+        page.paste(image, (place * pixels, 0))
     buffer = io.BytesIO()
     page.save(buffer, "JPEG", quality=80)
     return buffer.getvalue()
