@@ -113,9 +113,11 @@ def explain(table: pl.DataFrame, k: int) -> str:
     text = f"k = {k}: "
     agreements = ours["ari_seeds"].drop_nulls().to_list()
     if agreements:
+        with_model = np.mean(ours["ari_model"].to_list())
         text += (
             f"two seeds agree to an adjusted Rand index of {np.mean(agreements):.2f} on average, inertias "
-            f"differ by at most {100 * max(ours['excess']):.2g} %. "
+            f"differ by at most {100 * max(ours['excess']):.2g} %; the model in force agrees with them to "
+            f"{with_model:.2f}. "
         )
     shifting = table.drop_nulls("shifting").group_by("k").agg(pl.col("shifting").mean()).sort("k")
     if shifting.is_empty():

@@ -1,25 +1,18 @@
 """Nearest human pictures of each picture, by cosine similarity (paper, Figures 2d and 4e).
 
-Here: exact nearest-neighbour search and the tables `neighbors` and `inspirations`. Not here: what
-similarity has to do with likes (`engagement`).
+Here: mean similarities and the tables `neighbors` and `inspirations`. Not here: the search itself
+(`exact_search`), and what similarity has to do with likes (`engagement`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from twigma_core import tables
-
-if TYPE_CHECKING:
-    import torch
-
-_QUERIES_PER_BLOCK = 2048
-_BASE_PER_BLOCK = 32768
-_GROUP = 64
+from twigma_core.analysis.exact_search import topk
 
 
 def mean_topk_similarity(queries: np.ndarray, base: np.ndarray, k: int = 5) -> np.ndarray:
@@ -35,78 +28,6 @@ def mean_topk_similarity(queries: np.ndarray, base: np.ndarray, k: int = 5) -> n
     """
     similarities, _ = topk(queries, base, k)
     return similarities.mean(axis=1, dtype=np.float64)
-
-
-def topk(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find each query's k most similar rows of `base`, exactly: blocked products, two-level selection.
-
-    In each block the columns are taken in groups of 64: the k best lie in the k groups with the largest
-    maxima, so that only those are searched. This is several times faster than FAISS's flat index as
-    shipped, and exact up to ties.
-
-    Args:
-        queries: (n, d) float; rows are normalised here.
-        base: (m, d) float.
-        k: neighbours; with m < k, all m are returned.
-
-    Returns:
-        Cosine similarities (n, min(k, m)) float32, most similar first, and row numbers of `base`, int64.
-
-    Raises:
-        ValueError: no row in `base`, k below 1, different widths, a zero or non-finite row.
-    """
-    import torch
-
-    if k < 1:
-        raise ValueError(f"k={k} neighbours: at least 1 is needed")
-    q, b = _unit_rows(queries, "queries"), _unit_rows(base, "base")
-    if not len(b):
-        raise ValueError("no picture to compare with: the base has no row; materialize its embeddings first")
-    if q.shape[1] != b.shape[1]:
-        raise ValueError(
-            f"queries have {q.shape[1]} dimensions and the base {b.shape[1]}: they come from different models"
-        )
-    k = min(k, len(b))
-    similarities = np.empty((len(q), k), dtype=np.float32)
-    indices = np.empty((len(q), k), dtype=np.int64)
-    queries_t, base_t = torch.from_numpy(q), torch.from_numpy(b)
-    with torch.inference_mode():
-        for start in range(0, len(q), _QUERIES_PER_BLOCK):
-            block = queries_t[start : start + _QUERIES_PER_BLOCK]
-            found = [
-                _block_topk(block, base_t[first : first + _BASE_PER_BLOCK], first, k)
-                for first in range(0, len(b), _BASE_PER_BLOCK)
-            ]
-            values = torch.cat([v for v, _ in found], dim=1).numpy()
-            rows = torch.cat([i for _, i in found], dim=1).numpy()
-            order = np.lexsort((rows, -values), axis=1)[:, :k]  # among equals, the earlier row first
-            similarities[start : start + len(block)] = np.take_along_axis(values, order, axis=1)
-            indices[start : start + len(block)] = np.take_along_axis(rows, order, axis=1)
-    return np.clip(similarities, -1, 1), indices
-
-
-def _block_topk(
-    block: torch.Tensor, part: torch.Tensor, first: int, k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the k best of one product, (values, row numbers from `first`): fewer if it has fewer columns."""
-    import torch
-
-    products = block @ part.T
-    columns = products.shape[1]
-    groups = columns // _GROUP
-    if groups <= 2 * k:
-        values, index = torch.topk(products, min(k, columns), dim=1)
-        return values, index + first
-    head = products[:, : groups * _GROUP].view(len(block), groups, _GROUP)
-    best = torch.topk(head.amax(dim=2), k, dim=1).indices
-    inside = torch.gather(head, 1, best.unsqueeze(2).expand(-1, -1, _GROUP)).reshape(len(block), -1)
-    number = (best.unsqueeze(2) * _GROUP + torch.arange(_GROUP)).reshape(len(block), -1)
-    tail = products[:, groups * _GROUP :]
-    inside = torch.cat([inside, tail], dim=1)
-    rest = torch.arange(groups * _GROUP, columns).expand(len(block), -1)
-    number = torch.cat([number, rest], dim=1)
-    values, position = torch.topk(inside, k, dim=1)
-    return values, torch.gather(number, 1, position) + first
 
 
 def nearest(
@@ -216,19 +137,3 @@ def inspirations(
         theirs = theirs.unique(["corpus", "neighbor_id"])
         best = best.join(theirs, on=["corpus", "neighbor_id"], how="left", maintain_order="left")
     return tables.conform("inspirations", best.select(tables.SCHEMAS["inspirations"].column_names()))
-
-
-def _unit_rows(x: np.ndarray, name: str) -> np.ndarray:
-    """Return a copy of `x` with rows of length 1, float32, refusing rows without a direction."""
-    x = np.array(x, dtype=np.float32, order="C")
-    if x.ndim != 2:
-        raise ValueError(f"{name} must be an (n, d) array, not of shape {x.shape}")
-    norms = np.linalg.norm(x, axis=1, keepdims=True)
-    bad = ~(np.isfinite(norms) & (norms > 0)).ravel()
-    if bad.any():
-        raise ValueError(
-            f"{int(bad.sum())} of {len(x)} {name} are zero, NaN or infinite, first at row {bad.argmax()}: "
-            "they have no cosine similarity"
-        )
-    x /= norms
-    return x
