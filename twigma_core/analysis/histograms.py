@@ -17,7 +17,7 @@ from twigma_core.analysis.distances import Interval, undefined
 
 SMOOTHING = 0.5
 PICTURES_A_CELL = 8
-UNSEEN_SHARE = 0.02
+UNSEEN_SHARE = 0.05
 _MAUVE_SCALE = 5.0
 _MAUVE_WEIGHTS = 100
 _MAUVE_WEIGHTS_OF_DRAWS = 25
