@@ -85,23 +85,18 @@ def _blocks(x: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Yield the blocks of the distance matrix on and above its diagonal; each is valid until the next."""
     x = x.astype(np.float64)  # a copy: the rows are moved
     x -= x.mean(axis=0)
-    squares = np.einsum("ij,ij->i", x, x)
-    ones = np.ones(len(x))
-    # the product of these two is ‖xᵢ‖² + ‖xⱼ‖² − 2xᵢ·xⱼ, without another pass over the block
-    left = np.column_stack([-2 * x, squares, ones])
-    right = np.column_stack([x, ones, squares])
     exact = len(x) <= _EXACT_ROWS
-    near = 0.0 if exact else _NEAR * float(squares.max())
-    quick = (left, right) if exact else (left.astype(np.float32), right.astype(np.float32))
+    near = 0.0 if exact else _NEAR * float(np.einsum("ij,ij->i", x, x).max())
+    left, right = _factors(x, np.float64 if exact else np.float32)
     for i in range(0, len(x), _BLOCK):
         rows = slice(i, min(i + _BLOCK, len(x)))
         for j in range(i, len(x), _BLOCK):
             columns = slice(j, min(j + _BLOCK, len(x)))
-            block = quick[0][rows] @ quick[1][columns].T
+            block = left[rows] @ right[columns].T
             if i == j:
                 np.fill_diagonal(block, np.inf)
-            if near and np.count_nonzero(block < near):
-                block = _repaired(block, near, left[rows], right[columns])
+            if near and block.min() < near:
+                block = _repaired(block, near, x[rows], x[columns])
             np.maximum(block, 0.0, out=block)
             np.sqrt(block, out=block)
             if i == j:
@@ -109,13 +104,23 @@ def _blocks(x: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
             yield rows, columns, block
 
 
-def _repaired(block: np.ndarray, near: float, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _factors(x: np.ndarray, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    """Return two arrays whose product is ‖xᵢ‖² + ‖xⱼ‖² − 2xᵢ·xⱼ, without another pass over the result."""
+    n, d = x.shape
+    left, right = np.ones((n, d + 2), dtype), np.ones((n, d + 2), dtype)
+    left[:, :d], right[:, :d] = x, x
+    left[:, :d] *= -2
+    left[:, d] = right[:, d + 1] = np.einsum("ij,ij->i", x, x)
+    return left, right
+
+
+def _repaired(block: np.ndarray, near: float, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return a block of squared distances, those below `near` computed again; all, where they are many."""
     i, j = np.nonzero(block < near)
     if len(i) > block.size // 50:
-        again = left @ right.T
-        return np.where(np.isinf(block), np.inf, again)
-    block[i, j] = np.square(-left[i, :-2] / 2 - right[j, :-2]).sum(axis=1)
+        left, right = _factors(a, np.float64)[0], _factors(b, np.float64)[1]
+        return np.where(np.isinf(block), np.inf, left @ right.T)
+    block[i, j] = np.square(a[i] - b[j]).sum(axis=1)
     return block
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from twigma_core.analysis.summary import EmbeddingSummary
 
 PICTURES_A_DIMENSION = 4
-PICTURES_A_CELL = 2
+PICTURES_A_CELL = 4
 MOMENT_METRICS = ("inverse_explained_variance", "product_of_marginal_variances", "vendi_score")
 _BLOCKS = 10
 _Z = 1.959963984540054
@@ -134,7 +134,7 @@ def entropy_interval(counts: np.ndarray | None, corrected: bool = False) -> Inte
 
     The standard error of both is the jackknife's of the plug-in, at least the √((m − 1)/2)/n of m equally
     full cells, where first-order effects cancel (Basharin 1959). The corrected entropy is Grassberger's;
-    below two pictures a cell it has no interval.
+    below four pictures a cell it has no interval.
     """
     if counts is None:
         return undefined("no histogram: summarise with a codebook")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable
 
 import polars as pl
@@ -46,6 +47,10 @@ def test_divergence_matrix_orders_the_sources() -> None:
         ]
         assert (there["n_p"], back["n_p"]) == (400, 500)
     assert got["twigma", "laion", "recall"]["n_p"] == 400, "manifolds are of equal numbers"
+    for name, turned in (("precision", "recall"), ("recall", "precision")):
+        for p, q in itertools.permutations(("twigma", "diffusiondb", "laion"), 2):
+            assert got[p, q, name]["value"] == got[q, p, turned]["value"]
+    assert got["twigma", "diffusiondb", "density"] != got["diffusiondb", "twigma", "density"]
     assert got["twigma", "laion", "frechet"]["value"] == got["laion", "twigma", "frechet"]["value"]
     assert got["twigma", "laion", "kl"]["value"] != got["laion", "twigma", "kl"]["value"]
     only = divergence.divergence_matrix(world(CODEBOOK), measure="js")

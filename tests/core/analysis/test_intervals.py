@@ -141,6 +141,6 @@ def test_entropy_intervals_cover() -> None:
     uniform = intervals.entropy_interval(np.full(10, 20), corrected=True)
     assert uniform.high == pytest.approx(math.log(10)) and uniform.low < math.log(10)  # type: ignore[operator]
     few = intervals.entropy_interval(np.array([3, 2, 1, 0, 0]), corrected=True)
-    assert few.value is not None and few.reason == "an interval needs 10 pictures, 2 a cell, here 6"
+    assert few.value is not None and few.reason == "an interval needs 20 pictures, 4 a cell, here 6"
     assert intervals.entropy_interval(None).reason == "no histogram: summarise with a codebook"
     assert intervals.entropy_interval(np.zeros(4)).value is None
