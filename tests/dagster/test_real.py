@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy.spatial.distance import pdist
 
 from tests.dagster.conftest import Built, run_twigma
 from tests.dagster.real_world import arrange, media_server
+from twigma_core.analysis.groups import PER_GROUP
+from twigma_core.analysis.variation_tables import CONDITIONS
 from twigma_core.figures import FIGURES
 from twigma_core.figures.files import read_provenance
 from twigma_core.lake import Lake
@@ -139,6 +143,23 @@ def test_distances_within_prompts_and_artists_beside_random_pairs(real: Built) -
     ]
     within_prompt = rows["diffusiondb_same_prompt"]
     assert within_prompt["low"] - 0.05 < float(np.mean(direct)) < within_prompt["high"] + 0.05
+
+
+def test_the_ratio_of_same_to_different_is_reported_as_it_comes_out(real: Built) -> None:
+    """Same artist beside other artists, same prompt beside other prompts: the ratio of plain means."""
+    table = real.lake.read("variation_table").filter(metric="within_across_ratio")
+    for source, (corpus, column) in CONDITIONS.items():
+        row = table.filter(source=source).row(0, named=True)
+        stored = real.lake.read_arrays("reference_embeddings", corpus)
+        names = stored.table[column].to_list()
+        sizes = Counter(name for name in names if name)
+        kept = [i for i, name in enumerate(names) if name and 2 <= sizes[name] <= PER_GROUP]
+        x, group = stored.vectors[kept].astype(float), np.array([names[i] for i in kept])
+        pairs, same = pdist(x), pdist(np.unique(group, return_inverse=True)[1][:, None]) == 0
+        ratio = pairs[same].mean() / pairs[~same].mean()
+        print(f"{source}: {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}] of other {column}s")
+        assert row["low"] < row["value"] < row["high"]
+        assert row["value"] == pytest.approx(ratio, rel=0.05), "groups above the limit are cut to it"
 
 
 def test_texts_are_real(real: Built) -> None:

@@ -30,10 +30,13 @@ TABLES: dict[str, tuple[str, ...]] = {"variation_table": ("source", "metric", "v
 
 _METRICS = {
     "mean_pairwise_distance": "Mean pairwise distance",
+    "mean_pairwise_distance_across": "Mean distance to other groups",
+    "within_across_ratio": "Within / to other groups",
     "inverse_explained_variance": "Inverse explained variance",
     "product_of_marginal_variances": "Product of marginal deviations",
     "quantized_entropy": "Quantized entropy, nats",
     "quantized_entropy_corrected": "Quantized entropy, bias-corrected",
+    "vendi_score": "Vendi score",
 }
 
 

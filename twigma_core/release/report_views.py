@@ -80,6 +80,8 @@ def number(value: float | int | None) -> str:
         return NONE
     if isinstance(value, int):
         return f"{value:,}"
+    if abs(value) == float("inf"):
+        return "∞" if value > 0 else "−∞"
     if value == 0 or 1e-4 <= abs(value) < 1e6:
         return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     return f"{value:.3g}"

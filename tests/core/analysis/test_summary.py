@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import itertools
 
 import numpy as np
@@ -207,6 +208,13 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
         _ = one + EmbeddingSummary.identity(5)
     with pytest.raises(ValueError, match="no summary to add up"):
         add_up([])
+
+
+def test_the_example_of_the_package_runs() -> None:
+    from twigma_core import analysis
+
+    result = doctest.testmod(analysis)
+    assert result.attempted > 10 and result.failed == 0
 
 
 def test_ids_may_be_a_series() -> None:
