@@ -1,7 +1,7 @@
 """Statistics of generative pictures: variation, divergence, themes, engagement.
 
-Each module imports on its own. Embeddings are (n, d) floats, one row a picture. A large set is reduced once to
-an `EmbeddingSummary`; summaries add up, and the tables are computed from them:
+Each module imports on its own. Embeddings are (n, d) floats, one row a picture. A large set is reduced once
+to an `EmbeddingSummary`; summaries add up, and the tables are computed from them:
 
 >>> import numpy as np
 >>> from twigma_core.analysis.codebook import fit_codebook
