@@ -22,6 +22,8 @@ HUMAN = ("laion", "artbench")
 GENERATED = ("twigma", "diffusiondb")
 PRESENT = 0.05
 """Share of a cluster from which on AI-generated pictures count as present in it."""
+NEARLY_ALL = 0.95
+"""Share of measures and quantizers that must agree for a result to be called robust to their choice."""
 
 
 class Missing(LookupError):
@@ -184,6 +186,11 @@ def _ai_human_divergence(given: Tables, asset: str, _: str) -> Estimate:
     return minus(extreme(apart, largest=False), extreme(close, largest=True))
 
 
+def _robust_claim(given: Tables, asset: str, _: str) -> Estimate:
+    holds = given[asset].unique("variant")["claim_holds"].drop_nulls()
+    return Estimate(float(holds.mean()) - NEARLY_ALL) if len(holds) else NOTHING  # type: ignore[arg-type]
+
+
 # ---------------------------------------------------------------- likes
 
 
@@ -338,6 +345,7 @@ READERS: dict[str, _Reader] = {
         "measure = kl, cells = 10: smallest value between an AI and a human source, less the larger of the "
         "two between TWIGMA and DiffusionDB",
     ),
+    "robust_claim": _Reader(_robust_claim, f"share of variants in which claim_holds, less {NEARLY_ALL}"),
     "more_likes": _Reader(_more_likes, "mean_likes where corpus = {}, column = robust: term 1 less term 5"),
     "rate_above_one": _Reader(
         _rate_above_one, "rate_ratio where corpus = {}, column = robust, term = {}: less 1"

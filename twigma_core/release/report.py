@@ -74,8 +74,8 @@ def build_report(
         figures: in the order in which they are shown.
         tables: tables of the lake by name, whole; those that are missing are named on the page. Read are
             `dataset`, `tweets`, `tweet_media`, `drops`, `images`, `tweet_counts`, `raw_tweets`,
-            `divergence_matrix`, `variation_table`, `cluster_trends` and `cluster_themes`; of a lazy frame
-            only the columns that are needed.
+            `divergence_matrix`, `divergence_robustness`, `variation_table`, `cluster_trends` and
+            `cluster_themes`; of a lazy frame only the columns that are needed.
         comparison: the `paper_comparison` table.
         lineage: the records of each asset, one a partition; figures bring their own.
         title: of the page.
@@ -104,6 +104,7 @@ def build_report(
         verdicts=views.verdicts(comparison),
         figures=[_figure_view(figure) for figure in figures],
         matrices=views.divergence_matrices(tables),
+        robustness=views.robustness(tables),
         variation=views.variation(tables),
         clusters=views.clusters(tables),
         quality=[view for view in quality if view],

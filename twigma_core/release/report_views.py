@@ -222,6 +222,17 @@ def divergence_matrices(tables: Tables) -> list[TableView]:
     return sorted(views, key=lambda view: view.caption != PAPERS)
 
 
+def robustness(tables: Tables) -> TableView | None:
+    """Return of each variant of measure and quantizer whether the paper's order of the sources holds."""
+    name = "divergence_robustness"
+    if name not in tables:
+        return None
+    variants = tables[name].lazy().unique("variant", maintain_order=True).collect()
+    shown = variants.select("variant", "kendall_tau", "claim_holds", "reason")
+    caption = "Whether the order of the sources rests on the measure or the quantizer"
+    return table_view(shown, caption, name, rows=shown.height)
+
+
 def variation(tables: Tables) -> TableView | None:
     """Return every source's variation by metric, with intervals."""
     name = "variation_table"

@@ -30,7 +30,7 @@ from twigma_dagster.resources import LakeResource, Study
 GROUP = "release"
 REPORT_TABLES = (
     *("raw_tweets", "tweets", "tweet_media", "tweet_counts", "images", "dataset", "drops"),
-    *("divergence_matrix", "variation_table", "cluster_trends", "cluster_themes"),
+    *("divergence_matrix", "divergence_robustness", "variation_table", "cluster_trends", "cluster_themes"),
 )
 
 

@@ -67,6 +67,9 @@ def given() -> dict[str, pl.DataFrame]:
         "divergence_matrix": divergence(),
         "hashtags": pl.DataFrame({"hashtag": [str(i) for i in range(19)]}),
         "cluster_model": pl.DataFrame({"cluster": list(range(1, 9))}),
+        "divergence_robustness": pl.DataFrame(
+            {"variant": ["a", "a", "b", "c"], "claim_holds": [True, True, False, None]}
+        ),
         "dataset": pl.DataFrame(
             {
                 "image_id": ["a", "b", "c"],
@@ -201,6 +204,8 @@ def test_values_are_read_and_judged_on_real_data() -> None:
     assert found["predominantly NSFW clusters"]["value"] == 1
     assert found["rising clusters"]["value"] == found["falling clusters"]["value"] == 1
     assert found["follower bands"]["value"] == 3
+    robust = found["measure and estimator make no difference"]  # one of two variants that can tell
+    assert robust["value"] == pytest.approx(0.5 - 0.95) and robust["verdict"] == "differs"
     bounds = [found[f"{end} bound of the middle follower band"]["value"] for end in ("lower", "upper")]
     assert bounds == [500, 5000]
     assert verdicts["p-value of the rate ratio, LAION quintile 1"] == "reproduced"

@@ -52,6 +52,7 @@ def test_every_section_and_number_is_there(page: str) -> None:
         "castle",
         "artbench_same_artist",
         "kl, 500 cells",
+        "frechet, seed 1",
     ):
         assert text.replace("'", "&#39;") in page
     assert re.search("not accounted for</dt><dd>(<a [^>]*>)?0<", page)
@@ -126,7 +127,14 @@ def test_structure_for_readers_without_eyes_or_mouse(page: str) -> None:
 
 def test_an_empty_lake_gives_a_page_that_says_so() -> None:
     html = build_report([], {}, tables.empty("paper_comparison"), {})
-    for name in ("dataset", "divergence_matrix", "variation_table", "cluster_trends", "images"):
+    for name in (
+        "dataset",
+        "divergence_matrix",
+        "divergence_robustness",
+        "variation_table",
+        "cluster_trends",
+        "images",
+    ):
         assert f"Not materialized yet: <code>{name}</code>" in html
     empty = {name: tables.empty(name) for name in tables.SCHEMAS}
     assert "No rows." in build_report([], empty, tables.empty("paper_comparison"), {})
@@ -206,7 +214,7 @@ def test_ids_are_never_numbers() -> None:
         (1e-9, "1e-09"),
         (12345.6, "12,346"),
         (-0.5, "-0.5"),
-        (float("inf"), "inf"),
+        (float("inf"), "∞"),
     ],
 )
 def test_numbers_as_people_read_them(value: float | None, text: str) -> None:
