@@ -58,16 +58,12 @@ class Tally:
         middle = float(
             np.mean([interval.value for interval in self.intervals if interval.value is not None] or [0])
         )
-        return float(
-            np.mean(
-                [
-                    interval.low - 1e-4 <= (middle if np.isnan(truth) else truth) <= interval.high + 1e-4
-                    for interval, truth in zip(self.intervals, self.truths, strict=True)
-                    if interval.low is not None and interval.high is not None
-                ]
-                or [np.nan]
-            )
-        )
+        held = [
+            interval.low - 1e-4 <= (middle if np.isnan(truth) else truth) <= interval.high + 1e-4
+            for interval, truth in zip(self.intervals, self.truths, strict=True)
+            if interval.low is not None and interval.high is not None
+        ]
+        return float(np.mean(held)) if held else float("nan")
 
     def __str__(self) -> str:
         if self.given == 0:
@@ -170,7 +166,8 @@ def embeddings(runs: int, seed: int, small: bool) -> Iterator[Row]:
     grid = [(16, 4)] if small else list(itertools.product((16, 64), (1, 2, 4, 10, 30)))
     for (d, a_dimension), alike in itertools.product(grid, (True, False)):
         n, first, second = d * a_dimension, population(d, 1), population(d, 1 if alike else 2)
-        rng, tallies = np.random.default_rng([seed, d, n]), {}
+        rng = np.random.default_rng([seed, d, n])
+        tallies: dict[str, Tally] = {}
         x, y = (draw(MANY, rng) for draw in (first, second))
         frechet = 0.0 if alike else frechet_distance(summarise(x), summarise(y))
         kernel = 0.0 if alike else kernel_distance(x[:4000], y[:4000], gamma=1.0)
@@ -199,7 +196,8 @@ def conditions(runs: int, seed: int, small: bool) -> Iterator[Row]:
         return x / np.linalg.norm(x, axis=1, keepdims=True), [str(o) for o in owner]
 
     for g in (30,) if small else (10, 30, 100):
-        rng, tallies = np.random.default_rng([seed, g]), {}
+        rng = np.random.default_rng([seed, g])
+        tallies: dict[str, Tally] = {}
         whole = contrast(*artists(2_000, rng))
         z = rng.normal(size=(30_000, 2))
         tau = float(kendalltau(np.round(4 * z[:, 0]), -0.2 * z[:, 0] + z[:, 1]).statistic)

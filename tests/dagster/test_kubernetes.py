@@ -86,6 +86,8 @@ def test_the_job_asks_for_what_the_settings_say(
         TWIGMA_K8S_NAMESPACE="pictures",
         TWIGMA_K8S_SERVICE_ACCOUNT="steps",
         TWIGMA_K8S_NODE_SELECTOR="gpu=h100,zone=a",
+        X_BEARER_TOKEN="a-token-of-somebody",
+        AWS_SECRET_ACCESS_KEY="a-key-of-somebody",
     )
     with open(Path(here.environment["DAGSTER_HOME"]) / "dagster.yaml", "a") as file:
         file.write(LAUNCHER.replace("KUBECONFIG", kubeconfig))
@@ -105,6 +107,7 @@ def test_the_job_asks_for_what_the_settings_say(
     assert container["args"][1:] == ["-m", "twigma_dagster.lanes.remote", "api", "execute_step"]
     variables = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert variables["TWIGMA_GPU_LANE"] == "k8s"
+    assert "of-somebody" not in json.dumps(job), "a manifest holds no secret"
     assert variables["DAGSTER_COMPRESSED_EXECUTE_STEP_ARGS"]
     assert job["metadata"]["labels"]["dagster/op"] == "gpu_one"
 

@@ -16,8 +16,10 @@ from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.executor import K8sStepHandler
 from dagster_k8s.job import UserDefinedDagsterK8sConfig
 
-PASSED_ON = ("TWIGMA_", "AWS_", "X_BEARER_TOKEN", "HF_")
+PASSED_ON = ("TWIGMA_", "AWS_ENDPOINT_URL", "AWS_REGION", "HF_")
 """Variables of the run that its steps get too, by the beginning of their names."""
+SECRET = ("TWIGMA_DATABASE",)
+"""Not those: a job's manifest is no place for a secret. The Helm chart names Secrets that hold them."""
 
 
 class KubernetesHandler(K8sStepHandler):
@@ -51,7 +53,7 @@ def handler(
         container_context=K8sContainerContext(
             namespace=namespace,
             service_account_name=service_account or None,
-            env_vars=sorted(name for name in os.environ if name.startswith(PASSED_ON)),
+            env_vars=sorted(name for name in os.environ if name.startswith(PASSED_ON) and name not in SECRET),
             run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(wanted),
         ),
         load_incluster_config="KUBERNETES_SERVICE_HOST" in os.environ,
