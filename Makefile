@@ -23,9 +23,10 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
-# the downloader beside img2dataset, which gets an environment of its own; docs/performance.md
+# ours beside peers, which get environments of their own; docs/performance.md
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.download
+	$(BIN)/python -m benchmarks.embed
 
 .venv/ready: requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
