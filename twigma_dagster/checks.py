@@ -18,6 +18,7 @@ from twigma_core.images.shards import read_picture
 from twigma_core.incremental import MAKER
 from twigma_core.lake import Lake
 from twigma_core.tables import SCHEMAS, conform
+from twigma_dagster.declare import COMPUTE, CPU
 from twigma_dagster.partitions import MONTHS, PARTITIONS, REFERENCE_CORPORA, SOURCES_OF_TEXT
 from twigma_dagster.resources import LakeResource
 
@@ -40,6 +41,7 @@ def check(
             description=function.__doc__,
             blocking=blocking,
             partitions_def=PARTITIONS.get(asset),
+            op_tags={COMPUTE: CPU},
         )
         def run_check(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> dg.AssetCheckResult:
             partition = context.partition_key if asset in PARTITIONS else None

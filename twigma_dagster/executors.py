@@ -123,7 +123,7 @@ def gpu_lane(settings: Settings) -> LocalHandler | RemoteHandler:
             )
 
         return RemoteHandler(kubernetes, lambda _: None, wait_s)
-    return LocalHandler()
+    return LocalHandler(settings.gpu_slots)
 
 
 def set_pools(instance: dg.DagsterInstance, settings: Settings) -> None:
@@ -143,7 +143,7 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
     @dg.executor(name="lanes", requirements=multiple_process_executor_requirements())
     def lanes(context: dg.InitExecutorContext) -> LaneExecutor:
         set_pools(context.instance, settings)
-        router = Router({CPU: LocalHandler(), GPU: gpu_lane(settings)})
+        router = Router({CPU: LocalHandler(settings.cpu_slots), GPU: gpu_lane(settings)})
         return LaneExecutor(router, {CPU: settings.cpu_slots, GPU: settings.gpu_slots})
 
     return lanes

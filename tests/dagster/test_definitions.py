@@ -71,6 +71,13 @@ def test_only_model_steps_are_marked_for_the_gpu_lane() -> None:
     assert all(NODES[name].pools == {"gpu"} for name in GPU)
 
 
+def test_every_step_names_its_lane() -> None:
+    made = [*(defs.assets or []), *(defs.asset_checks or [])]
+    ops = {asset.op for asset in made if isinstance(asset, dg.AssetsDefinition) and asset.is_executable}
+    assert len(ops) > 100
+    assert [op.name for op in ops if op.tags.get("twigma/compute") not in ("cpu", "gpu")] == []
+
+
 def test_every_table_has_a_schema_check_that_blocks() -> None:
     checked = {key.asset_key.path[-1] for key in GRAPH.asset_check_keys if key.name == "schema"}
     assert checked == set(SCHEMAS)

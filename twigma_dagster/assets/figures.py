@@ -17,6 +17,8 @@ from twigma_core.figures.files import render
 from twigma_core.lake import Lake, frame_version
 from twigma_core.provenance import Provenance
 from twigma_dagster.declare import (
+    COMPUTE,
+    CPU,
     OWNERS,
     made_by,
     models_of,
@@ -50,6 +52,7 @@ def figure(name: str) -> dg.AssetsDefinition:
         name=name,
         deps=[dg.AssetDep(table, partition_mapping=partition_mapping(table)) for table in inputs],
         group_name="figures",
+        op_tags={COMPUTE: CPU},
         description=f"**{module.TITLE}**\n\n{module.ABOUT}",
         owners=OWNERS,
         kinds={"matplotlib", "svg", "png"},

@@ -17,6 +17,8 @@ from twigma_core.release.package import write_release
 from twigma_core.release.report import build_report
 from twigma_core.tables import SCHEMAS
 from twigma_dagster.declare import (
+    COMPUTE,
+    CPU,
     OWNERS,
     Metadata,
     partition_mapping,
@@ -100,6 +102,7 @@ def _page(
 
 @dg.asset(
     group_name=GROUP,
+    op_tags={COMPUTE: CPU},
     deps=[
         *FIGURES,
         *(dg.AssetDep(name, partition_mapping=partition_mapping(name)) for name in REPORT_TABLES),
@@ -130,6 +133,7 @@ def report(context: dg.AssetExecutionContext, lake: LakeResource, study: Study) 
 
 @dg.asset(
     group_name=GROUP,
+    op_tags={COMPUTE: CPU},
     deps=[dg.AssetDep(name, partition_mapping=partition_mapping(name)) for name in SCHEMAS],
     owners=OWNERS,
     kinds={"duckdb"},

@@ -13,7 +13,8 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
 
 from dagster._core.events import DagsterEvent
 from dagster._core.executor.step_delegating import CheckStepHealthResult, StepHandler, StepHandlerContext
@@ -62,7 +63,7 @@ class Worker:
     """A process that executes steps one after the other."""
 
     def __init__(self) -> None:
-        self._steps, theirs = _SPAWN.Pipe()
+        self.steps, theirs = _SPAWN.Pipe()
         self.process = _SPAWN.Process(target=work, args=(theirs, os.getpid()), daemon=True)
         self.process.start()
         theirs.close()
@@ -72,20 +73,21 @@ class Worker:
     def start(self, step: str, arguments: str) -> None:
         """Begin a step; `arguments` are Dagster's, serialized."""
         self.step, self.fault = step, None
-        self._steps.send(arguments)
+        with suppress(OSError):  # it died just now: whoever asks for its health sees that
+            self.steps.send(arguments)
 
     def look(self) -> None:
         """Take note of a step that has ended."""
         try:
-            while self._steps.poll():
-                self.fault, self.step = self._steps.recv(), None
+            while self.steps.poll():
+                self.fault, self.step = self.steps.recv(), None
         except (EOFError, OSError):
             pass  # the process is dead; whoever asks for its health sees that
 
     def end(self) -> None:
         """Stop the process, in the middle of a step too."""
         self.look()
-        self._steps.close()  # an idle worker ends at that
+        self.steps.close()  # an idle worker ends at that
         if self.step:
             self.process.terminate()
         self.process.join(PATIENCE_S)
@@ -95,9 +97,14 @@ class Worker:
 
 
 class LocalHandler(StepHandler):
-    """Starts each step in a free worker of its lane, and a new worker where there is none."""
+    """Starts each step in a free worker of its lane.
 
-    def __init__(self) -> None:
+    Args:
+        slots: workers of this lane, at most; the executor starts no more steps at once.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
         self._workers: list[Worker] = []
         self._doing: dict[str, Worker] = {}
 
@@ -119,15 +126,21 @@ class LocalHandler(StepHandler):
         worker.start(step, serialize_value(context.execute_step_args))
 
     def _free(self) -> Worker:
-        for worker in [*self._workers]:
+        """Return an idle worker, a new one where there is none."""
+        self._workers = [worker for worker in self._workers if worker.process.is_alive()]
+        if len(self._workers) >= self._slots and not self._idle():
+            # A step's end is in the log a moment before its worker is back; a second worker would load the
+            # models a second time.
+            wait([worker.steps for worker in self._workers], PATIENCE_S)
+        if idle := self._idle():
+            return idle[0]
+        self._workers.append(Worker())
+        return self._workers[-1]
+
+    def _idle(self) -> list[Worker]:
+        for worker in self._workers:
             worker.look()
-            if not worker.process.is_alive():
-                self._workers.remove(worker)
-            elif worker.step is None:
-                return worker
-        worker = Worker()
-        self._workers.append(worker)
-        return worker
+        return [worker for worker in self._workers if worker.step is None and worker.process.is_alive()]
 
     def check_step_health(self, context: StepHandlerContext) -> CheckStepHealthResult:
         """Say whether the step's worker lives and has not given up."""
