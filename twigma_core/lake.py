@@ -324,13 +324,38 @@ def data_version(name: str, frame: pl.DataFrame, arrays: Mapping[str, np.ndarray
 
 
 def frame_version(frame: pl.DataFrame, arrays: Mapping[str, np.ndarray] | None = None) -> str:
-    """Return a hash of all columns of a frame, and of the arrays beside it."""
+    """Return a hash of all columns of a frame, and of the arrays beside it.
+
+    What Arrow keeps in memory says more than the values: bytes below nulls, the order of string buffers, a
+    validity bitmap without a null. These depend on how a frame was made, so the values themselves are hashed.
+    """
     digest = xxhash.xxh3_128()
-    buffer = io.BytesIO()
-    frame.rechunk().write_ipc(buffer, compression="uncompressed")
-    digest.update(buffer.getbuffer())
+    for column in frame.iter_columns():
+        digest.update(column.name.encode())
+        _hash_values(digest, column)
     for key in sorted(arrays or {}):
         array = np.ascontiguousarray((arrays or {})[key])
         digest.update(f"{key} {array.dtype} {array.shape}".encode())
         digest.update(array.view(np.uint8).data if array.size else b"")
     return digest.hexdigest()
+
+
+def _hash_values(digest: xxhash.xxh3_128, values: pl.Series) -> None:
+    digest.update(f" {values.dtype} {len(values)} ".encode())
+    digest.update(np.packbits(values.is_null().to_numpy()).data)
+    values = values.drop_nulls()
+    match values.dtype:
+        case pl.String():
+            digest.update(values.str.len_bytes().to_numpy().data)
+            digest.update(values.str.join("").item().encode())
+        case pl.List():
+            lengths = values.list.len()
+            digest.update(lengths.to_numpy().data)
+            _hash_values(digest, values.filter(lengths > 0).explode())
+        case pl.Array():
+            _hash_values(digest, values.explode())
+        case pl.Struct():
+            for field_values in values.struct.unnest().iter_columns():
+                _hash_values(digest, field_values)
+        case _:
+            digest.update(np.ascontiguousarray(values.to_physical().to_numpy()).view(np.uint8).data)

@@ -12,7 +12,7 @@ import pytest
 from dataframely.exc import SchemaError, ValidationError
 
 from twigma_core import tables
-from twigma_core.lake import ArrayTable, Lake, MissingPartition, data_version
+from twigma_core.lake import ArrayTable, Lake, MissingPartition, data_version, frame_version
 from twigma_core.provenance import Provenance, Upstream
 
 
@@ -125,6 +125,50 @@ def test_the_version_is_of_the_content() -> None:
     assert data_version("embeddings", base.table, base.arrays) != data_version(
         "embeddings", other.table, other.arrays
     )
+
+
+def test_the_version_is_of_the_values_however_they_lie_in_memory() -> None:
+    frame = pl.DataFrame(
+        {
+            "text": ["a name longer than twelve bytes", None, "b", "another one that is no short string"],
+            "number": [1.5, None, float("nan"), 3.0],
+            "flag": [True, False, None, True],
+            "list": [["x", "y"], [], None, ["z"]],
+            "array": pl.Series([[1, 2], [3, 4], [5, 6], [7, 8]], dtype=pl.Array(pl.Int32, 2)),
+            "struct": [{"k": 1}, {"k": None}, {"k": 2}, {"k": 3}],
+            "kind": pl.Series(["ok", None, "failed", "ok"], dtype=pl.Enum(["ok", "failed"])),
+            "when": pl.Series([dt.datetime(2021, 1, 1, tzinfo=dt.UTC)] * 4),
+        }
+    )
+    expected = frame_version(frame)
+    masked = frame.with_columns(
+        number=pl.when(frame["number"].is_not_null()).then(frame["number"].fill_null(99.0)),
+        flag=pl.when(frame["flag"].is_not_null()).then(frame["flag"].fill_null(value=True)),
+    )
+    in_slices = pl.concat([frame.slice(start, 1) for start in range(4)], rechunk=False)
+    cut_out = pl.concat([frame.reverse(), frame, frame.reverse()]).slice(4, 4)
+    there_and_back = frame.reverse().reverse()
+    for other in (masked, in_slices, cut_out, there_and_back):
+        assert frame_version(other) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["ab", "c"], ["a", "bc"]),
+        ([None, ""], ["", None]),
+        ([[1], [2]], [[1, 2], []]),
+        ([[1], None], [[1], []]),
+        ([[None], []], [[], [None]]),
+        ([True, False], [False, True]),
+        ([{"k": 1}, None], [{"k": 1}, {"k": None}]),
+        ([0, 1], [0.0, 1.0]),
+        ([1], [1, 1]),
+    ],
+)
+def test_other_values_have_another_version(one: list[object], other: list[object]) -> None:
+    assert frame_version(pl.DataFrame({"a": one})) != frame_version(pl.DataFrame({"a": other}))
+    assert frame_version(pl.DataFrame({"a": one})) != frame_version(pl.DataFrame({"b": one}))
 
 
 def test_a_table_tells_its_lineage(lake: Lake) -> None:
