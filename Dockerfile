@@ -3,7 +3,7 @@ FROM python:3.11.14-slim-bookworm AS build
 COPY requirements.lock /tmp/
 RUN pip install --no-cache-dir "$(grep -om1 '^uv==[^ ]*' /tmp/requirements.lock)" \
  && uv venv /opt/venv \
- && uv pip sync --no-cache --python /opt/venv/bin/python --require-hashes /tmp/requirements.lock
+ && uv pip sync --no-cache --compile-bytecode --python /opt/venv/bin/python --require-hashes /tmp/requirements.lock
 COPY . /opt/twigma
 RUN uv pip install --python /opt/venv/bin/python --no-deps --no-build-isolation --editable /opt/twigma
 
