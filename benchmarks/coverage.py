@@ -1,6 +1,6 @@
 """How often the 95 % intervals of variation and divergence hold the truth, by simulation.
 
-Usage: python benchmarks/coverage.py [--runs 200] [--seed 0] [--small]
+Usage: python -m benchmarks.coverage [--runs 200] [--seed 0] [--small] [--parts embeddings conditions]
 
 Prints Markdown tables; docs/methods.md quotes them. `--small` takes a minute on one core and is what the
 tests run. A run draws pictures from a known source, makes summaries of them as the graph does, and asks
@@ -230,10 +230,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--small", action="store_true", help="few settings")
+    names = [part.__name__ for part in PARTS]
+    parser.add_argument("--parts", nargs="+", choices=names, default=names, help="tables to print")
     given = parser.parse_args(arguments)
     print(f"Share of nominal 95 % intervals that hold the truth: {given.runs} runs, seed {given.seed}")
     for part in PARTS:
-        print_table(list(part(given.runs, given.seed, given.small)))
+        if part.__name__ in given.parts:
+            print_table(list(part(given.runs, given.seed, given.small)))
 
 
 if __name__ == "__main__":
