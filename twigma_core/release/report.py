@@ -74,8 +74,9 @@ def build_report(
         figures: in the order in which they are shown.
         tables: tables of the lake by name, whole; those that are missing are named on the page. Read are
             `dataset`, `tweets`, `tweet_media`, `drops`, `images`, `tweet_counts`, `raw_tweets`,
-            `divergence_matrix`, `divergence_robustness`, `variation_table`, `cluster_trends` and
-            `cluster_themes`; of a lazy frame only the columns that are needed.
+            `divergence_matrix`, `divergence_robustness`, `variation_table`, `engagement`, `cluster_trends`,
+            `cluster_themes`, `cluster_sensitivity` and `cluster_model`; of a lazy frame only the columns
+            that are needed.
         comparison: the `paper_comparison` table.
         lineage: the records of each asset, one a partition; figures bring their own.
         title: of the page.
@@ -106,7 +107,9 @@ def build_report(
         matrices=views.divergence_matrices(tables),
         robustness=views.robustness(tables),
         variation=views.variation(tables),
+        likes=views.likes(tables),
         clusters=views.clusters(tables),
+        stability=views.stability(tables),
         quality=[view for view in quality if view],
         models=models(records),
         lineages=lineage_views(records),

@@ -12,6 +12,9 @@ from typing import Any
 
 import polars as pl
 
+from twigma_core.analysis import cluster_sensitivity as sensitivity
+from twigma_core.analysis import engagement
+
 NONE = "–"
 PAPERS = "kl, 10 cells"
 """Caption of the paper's divergence matrix."""
@@ -254,6 +257,54 @@ def variation(tables: Tables) -> TableView | None:
     return TableView(caption, headers, rows, len(rows), (name,))
 
 
+def likes(tables: Tables) -> tuple[TableView, str] | None:
+    """Return the likes, each number in four columns with the reason where one is missing, and in words."""
+    name = "engagement"
+    if name not in tables:
+        return None
+    texts = pl.col("column", "quantity").cast(pl.String)
+    frame = tables[name].lazy().with_columns(texts).collect()
+    rows: list[list[Cell]] = []
+
+    def add(labels: Sequence[object], held: Mapping[str, str], note: str = "") -> None:
+        numbers = [Cell(held.get(c, NONE), True, name if c in held else None) for c in engagement.COLUMNS]
+        rows.append([*(Cell(str(label)) for label in labels), *numbers, Cell(note)])
+
+    for (corpus,), of in frame.group_by("corpus", maintain_order=True):
+        for (quantity, term), part in of.group_by("quantity", "term", maintain_order=True):
+            found = {row["column"]: row for row in part.iter_rows(named=True)}
+            notes = [f"{column}: {row['note']}" for column, row in found.items() if row["note"]]
+            ends = {c: interval(row["estimate"], row["low"], row["high"]) for c, row in found.items()}
+            add([corpus, quantity, term], ends, "; ".join(notes))
+        fits = of.filter(quantity="dispersion").rows(named=True)
+        for key, words in _LIKES_COUNTS.items():
+            add([corpus, words, "all"], {row["column"]: number(row[key]) for row in fits})
+    headers = [Cell(text) for text in ("corpus", "quantity", "term")]
+    headers += [Cell(column, number=True) for column in engagement.COLUMNS] + [Cell("note")]
+    caption = "Likes by similarity to human pictures, as in the paper and in three other ways"
+    return TableView(caption, headers, rows, len(rows), (name,)), engagement.explain(frame)
+
+
+_LIKES_COUNTS = {
+    "n": "pictures, or posts in column posts",
+    "groups": "authors",
+    "without_likes": "left out for want of likes",
+}
+"""What the counts of table `engagement` are called."""
+
+
+def stability(tables: Tables) -> tuple[TableView, str] | None:
+    """Return how much the clusters hang on the seed and on k, and in words."""
+    name = "cluster_sensitivity"
+    if name not in tables:
+        return None
+    frame = tables[name].lazy().collect()
+    model = tables["cluster_model"].lazy().collect() if "cluster_model" in tables else None
+    caption = "Clusters by k and seed: how tight, how alike, and how many rise and fall"
+    view = table_view(frame, caption, name, rows=frame.height)
+    return view, "" if model is None or frame.is_empty() else sensitivity.explain(frame, model.height)
+
+
 def clusters(tables: Tables, words: int = 8) -> list[ClusterView]:
     """Return each cluster with its first words and its share over the months."""
     name = "cluster_trends"
@@ -314,7 +365,8 @@ def comparison_views(comparison: pl.DataFrame) -> list[PaperView]:
     ]
 
 
-def verdicts(comparison: pl.DataFrame) -> list[tuple[str, int]]:
+def verdicts(comparison: pl.DataFrame) -> list[tuple[str, Cell]]:
     """Return how many numbers have each verdict."""
     counted = dict(comparison.group_by(pl.col("verdict").cast(pl.String)).len().iter_rows())
-    return [(verdict, counted.get(verdict, 0)) for verdict in ("reproduced", "differs", "not comparable")]
+    of = "paper_comparison"
+    return [(v, cell(counted.get(v, 0), of)) for v in ("reproduced", "differs", "not comparable")]

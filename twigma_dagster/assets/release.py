@@ -32,7 +32,8 @@ from twigma_dagster.resources import LakeResource, Study
 GROUP = "release"
 REPORT_TABLES = (
     *("raw_tweets", "tweets", "tweet_media", "tweet_counts", "images", "dataset", "drops"),
-    *("divergence_matrix", "divergence_robustness", "variation_table", "cluster_trends", "cluster_themes"),
+    *("divergence_matrix", "divergence_robustness", "variation_table", "engagement"),
+    *("cluster_trends", "cluster_themes", "cluster_sensitivity", "cluster_model"),
 )
 
 

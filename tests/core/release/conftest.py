@@ -184,6 +184,34 @@ def lake_tables(world: World) -> dict[str, pl.DataFrame]:
                 "lift": [3.0, 2.0],
             }
         ),
+        "cluster_model": pl.DataFrame(
+            {
+                "cluster": range(1, 11),
+                "version": "v",
+                "pictures": 6,
+                "radius_p99": 0.9,
+                "inertia": 20.0,
+                "starts": 10,
+                "seed": 0,
+                **dict.fromkeys(("previous_version", "previous_cluster", "kept")),
+            }
+        ),
+        "cluster_sensitivity": pl.DataFrame(
+            {
+                "k": [5, 10],
+                "seed": [1, 1],
+                "pictures": [60, 60],
+                "inertia": [30.0, 20.0],
+                "excess": [0.0, 0.0025],
+                "silhouette": [0.1, None],
+                "ari_seeds": [0.5, 0.8125],
+                "ari_model": [0.4, 0.75],
+                "rising": [1, 3],
+                "falling": [1, 3],
+                "shifting": [0.25, 0.75],
+            }
+        ),
+        "engagement": _likes(world.hostile[4]),
         "divergence_matrix": matrix,
         "divergence_robustness": matrix.with_columns(
             variant=pl.format("{}, seed 1", "measure"), seed=1, rank=1, kendall_tau=0.87, claim_holds=True
@@ -203,6 +231,30 @@ def lake_tables(world: World) -> dict[str, pl.DataFrame]:
     return {name: tables.conform(name, frame) for name, frame in frames.items()} | {
         "raw_tweets": _pages(world)
     }
+
+
+def _likes(note: str) -> pl.DataFrame:
+    """A ratio in each column, wider from one to the next, and one that could not be had."""
+    columns = ("paper", "robust", "posts", "negative_binomial")
+    rows = [
+        {
+            "corpus": "laion",
+            "column": column,
+            "quantity": quantity,
+            "term": term,
+            "estimate": None if column == "negative_binomial" else 1.5,
+            "low": None if quantity == "dispersion" or column == "negative_binomial" else 1.4 - 0.1 * i,
+            "high": None if quantity == "dispersion" or column == "negative_binomial" else 1.6 + 0.1 * i,
+            "p_value": None,
+            "n": 57 - i,
+            "groups": None if column == "paper" else 7,
+            "without_likes": 3,
+            "note": note if column == "negative_binomial" else None,
+        }
+        for i, column in enumerate(columns)
+        for quantity, term in (("rate_ratio", "1"), ("dispersion", "all"))
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None)
 
 
 def _ledger(media: pl.DataFrame) -> pl.DataFrame:
@@ -279,7 +331,7 @@ def lineage_of(names: Iterable[str]) -> dict[str, list[Provenance]]:
     models = {"blip": "77"}
     dataset = [Provenance("dataset", m, "run-1", "0.1.0+abc", models, (), f"{m} now") for m in months]
     read = tuple(Upstream("dataset", m, f"{m} {'now' if m == months[0] else 'then'}") for m in months)
-    others = {*names, "engagement"} - {"dataset"}
+    others = {*names, "engagement", "paper_comparison"} - {"dataset"}
     return {
         "dataset": dataset,
         **{name: [Provenance(name, None, "run-1", "0.1.0+abc", {}, read, "v")] for name in sorted(others)},

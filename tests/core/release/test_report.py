@@ -10,6 +10,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import polars as pl
 import pytest
@@ -43,6 +44,29 @@ class _Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
+class _Tree(HTMLParser):
+    """The page as a tree."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.builder = ElementTree.TreeBuilder()
+        self.builder.start("page", {})
+        self.feed(html)
+        self.builder.end("page")
+        self.root = self.builder.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.builder.start(tag, {key: value or "" for key, value in attrs})
+        if tag in ("meta", "img"):
+            self.builder.end(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.builder.end(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.builder.data(data)
+
+
 def test_every_section_and_number_is_there(page: str) -> None:
     parsed = _Page(page)
     for text in (
@@ -59,10 +83,10 @@ def test_every_section_and_number_is_there(page: str) -> None:
     assert re.search("pictures posted</dt><dd>(<a [^>]*>)?62<", page)
     assert "clip</td><td>00ff</td><td>figure_2c, figure_4c" in page
     assert "blip</td><td>77</td><td>dataset" in page
-    assert "reproduced</dt><dd>1<" in page
+    assert 'reproduced</dt><dd><a href="#lineage-paper_comparison">1</a><' in page
     assert "Not materialized yet" not in page
     assert [attributes["id"] for attributes in parsed.all("section")] == [
-        *("data", "findings", "figures", "comparison", "clusters", "quality", "made", "lineage")
+        *("data", "findings", "figures", "comparison", "likes", "clusters", "quality", "made", "lineage")
     ]
 
 
@@ -132,7 +156,9 @@ def test_an_empty_lake_gives_a_page_that_says_so() -> None:
         "divergence_matrix",
         "divergence_robustness",
         "variation_table",
+        "engagement",
         "cluster_trends",
+        "cluster_sensitivity",
         "images",
     ):
         assert f"Not materialized yet: <code>{name}</code>" in html
@@ -180,6 +206,57 @@ def test_every_number_leads_to_where_it_comes_from(page: str) -> None:
     assert re.search(r'pictures posted</dt><dd><a href="#lineage-tweet_media">62</a>', page)
 
 
+def test_no_number_stands_where_nothing_leads_to_its_asset(page: str) -> None:
+    """Numbers in sentences and captions, too: their row, paragraph, table or figure holds a link."""
+    root = _Tree(page).root
+    parents = {child: parent for parent in root.iter() for child in parent}
+    blocks = {("tr", ""), ("p", ""), ("p", "quiet"), ("li", ""), ("dd", ""), ("div", "table")}
+    blocks |= {("article", "figure"), ("details", "")}
+    held = 0
+    for element in root.findall(".//main")[0].iter():
+        text = " ".join(filter(None, (element.text, *(child.tail for child in element))))
+        above = [element]
+        while above[-1] in parents:
+            above.append(parents[above[-1]])
+        section = next((e.get("id") for e in above if e.tag == "section"), None)
+        if section in (None, "made", "lineage") or not re.search(r"\d", re.sub(r"2023|\b95 %", "", text)):
+            continue
+        around = [e for e in above if (e.tag, e.get("class") or "") in blocks]
+        assert any(a.get("href", "").startswith("#lineage-") for e in around for a in e.iter("a")), text
+        held += 1
+    assert held > 300
+
+
+def test_likes_stand_in_four_columns_with_what_they_count(
+    page: str, lake_tables: dict[str, pl.DataFrame], world: World
+) -> None:
+    found = views.likes(lake_tables)
+    assert found is not None
+    assert [head.text for head in found[0].headers][3:] == [
+        *("paper", "robust", "posts", "negative_binomial", "note")
+    ]
+    rows = {row[1].text: [cell.text for cell in row] for row in found[0].rows}
+    assert rows["rate_ratio"] == [
+        *("laion", "rate_ratio", "1", "1.5 [1.4, 1.6]", "1.5 [1.3, 1.7]", "1.5 [1.2, 1.8]", "–"),
+        f"negative_binomial: {world.hostile[4]}",
+    ]
+    assert rows["pictures, or posts in column posts"][3:7] == ["57", "56", "55", "54"]
+    assert rows["authors"][3:7] == ["–", "7", "7", "7"]
+    assert rows["left out for want of likes"][3:7] == ["3", "3", "3", "3"]
+    assert "2.0 times as wide; both exclude no difference" in page
+    assert '<a href="#lineage-engagement">1.5 [1.3, 1.7]</a>' in page
+
+
+def test_other_seeds_and_other_k_stand_beside_the_model(
+    page: str, lake_tables: dict[str, pl.DataFrame]
+) -> None:
+    assert "two seeds agree to an adjusted Rand index of 0.81" in page
+    assert "25 % (k = 5), 75 % (k = 10)" in page
+    assert '<a href="#lineage-cluster_sensitivity">0.8125</a>' in page
+    found = views.stability({"cluster_sensitivity": lake_tables["cluster_sensitivity"]})
+    assert found is not None and found[1] == "", "which k is in force is not known without the model"
+
+
 def test_a_block_of_lineage_says_what_was_read_and_what_changed_since(page: str) -> None:
     block = page.split('id="lineage-engagement"')[1].split("</article>")[0]
     assert re.search(r'href="#lineage-dataset"[^<]*<code>dataset</code></a> 2022-01, 2022-02', block)
@@ -188,7 +265,7 @@ def test_a_block_of_lineage_says_what_was_read_and_what_changed_since(page: str)
     assert "0.1.0+abc" in block
     dataset = page.split('id="lineage-dataset"')[1].split("</article>")[0]
     assert "2022-01 now" in dataset and "blip <code>sha256:77" in dataset
-    assert len([view for view in report_lineage.lineage_views(lineage_of([])) if view.partitions]) == 2
+    assert len([view for view in report_lineage.lineage_views(lineage_of([])) if view.partitions]) == 3
 
 
 def test_without_an_address_of_the_ui_nothing_outside_is_linked_to(
