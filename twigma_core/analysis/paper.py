@@ -47,7 +47,7 @@ def paper_numbers() -> pl.DataFrame:
 def needed_assets() -> list[str]:
     """Return the assets whose tables `paper_comparison` reads, sorted."""
     named = paper_numbers()["asset"].drop_nulls().to_list()
-    return sorted({*named, "tweet_media"})
+    return sorted({*named, "tweet_media", "reference_embeddings"})
 
 
 def paper_comparison(tables_by_asset: Tables, synthetic: bool) -> pl.DataFrame:

@@ -25,6 +25,9 @@ PRESENT = 0.05
 NEARLY_ALL = 0.95
 """Share of measures and quantizers that must agree for a result to be called robust to their choice."""
 
+MANY = 0.01
+"""Share of a source's pictures from which on they count as a substantial number."""
+
 
 class Missing(LookupError):
     """What a number needs is not in the tables; the message says what."""
@@ -146,6 +149,19 @@ def _unavailable(given: Tables, asset: str, _: str) -> Estimate:
 # ---------------------------------------------------------------- distinctiveness
 
 
+def _map_neighbour(given: Tables, asset: str, _: str) -> Estimate:
+    """The map is fitted on equal numbers of each source, so that none is met more often for its size."""
+    from scipy.spatial import cKDTree
+
+    ours = given[asset].filter(pl.col("source") == "twigma").select("x", "y")
+    others = given[asset].filter(pl.col("source") != "twigma")
+    if not ours.height or not {"diffusiondb", *HUMAN} <= set(others["source"]):
+        raise Missing("projection_model lacks one of twigma, diffusiondb, laion, artbench")
+    _, nearest = cKDTree(others.select("x", "y").to_numpy()).query(ours.to_numpy())
+    hits = int((others["source"].gather(nearest) == "diffusiondb").sum())
+    return minus(share(hits, ours.height), exactly(0.5))
+
+
 def _has_cells(given: Tables, asset: str, wanted: str) -> Estimate:
     held = given[asset]["cells"].drop_nulls().unique().to_list()
     if int(wanted) in held:
@@ -248,6 +264,13 @@ def _laion_most(given: Tables, asset: str, metric: str) -> Estimate:
     return minus(found["laion"], extreme(others, largest=True))
 
 
+def _least(given: Tables, asset: str, argument: str) -> Estimate:
+    metric, source = argument.split(" ")
+    found = _variation(given, asset, metric, (*HUMAN, *GENERATED))
+    others = {other: found[other] for other in (*HUMAN, *GENERATED) if other != source}
+    return minus(extreme(others, largest=False), found[source])
+
+
 def _ai_less_variable(given: Tables, asset: str, _: str) -> Estimate:
     found = _variation(given, asset, "mean_pairwise_distance", (*HUMAN, *GENERATED))
     return minus(average([found[s] for s in HUMAN]), average([found[s] for s in GENERATED]))
@@ -302,6 +325,28 @@ def _themes_shift(given: Tables, asset: str, _: str) -> Estimate:
     return Estimate(min(found))
 
 
+def _other_k(given: Tables, asset: str, k: str) -> Estimate:
+    known = given[asset].drop_nulls("shifting")
+    both = known.with_columns(pl.col("rising") > 0, pl.col("falling") > 0)
+    ours, others = both.filter(pl.col("k") == int(k)), both.filter(pl.col("k") != int(k))
+    if not ours.height or not others.height:
+        raise Missing(f"{asset} has no trend of k = {k} and of another k, which takes three months")
+    rising, falling = (ours[name].sum() * 2 > ours.height for name in ("rising", "falling"))
+    same = others.filter((pl.col("rising") == rising) & (pl.col("falling") == falling))
+    return Estimate(same.height / others.height - NEARLY_ALL)
+
+
+def _nsfw_presence(given: Tables, asset: str, _: str) -> Estimate:
+    laion = _where(_table(given, "reference_embeddings"), "corpus=laion")
+    shares = {}
+    for source, frame in (("twigma", given[asset]), ("laion", laion)):
+        scores = frame["nsfw_score"].drop_nulls()
+        if not len(scores):
+            raise Missing(f"no picture of {source} has an NSFW score")
+        shares[source] = share(int((scores >= 0.5).sum()), len(scores))
+    return minus(extreme(shares, largest=False), exactly(MANY))
+
+
 def _nsfw_clusters(given: Tables, asset: str, _: str) -> Estimate:
     scores = _table(given, "dataset").select("image_id", "nsfw_score").drop_nulls()
     both = given[asset].select("image_id", "cluster").join(scores, on="image_id")
@@ -334,6 +379,11 @@ READERS: dict[str, _Reader] = {
     ),
     "posts_grow": _Reader(_posts_grow, "Kendall's tau of rows per month against time"),
     "unavailable": _Reader(_unavailable, "share of rows with status = unavailable"),
+    "map_neighbour": _Reader(
+        _map_neighbour,
+        "share of TWIGMA's pictures whose nearest on the map, of another source, is of DiffusionDB, less one "
+        "half",
+    ),
     "has_cells": _Reader(_has_cells, "cells = {}"),
     "laion_cluster": _Reader(_laion_cluster, "cells = 4: LAION's share of its own cell, less one half"),
     "ai_clusters": _Reader(
@@ -354,6 +404,7 @@ READERS: dict[str, _Reader] = {
     "follower_bands": _Reader(_follower_bands, "terms of followers_ratio, and the baseline"),
     "follower_bound": _Reader(_follower_bound, "bounds in the terms of followers_ratio"),
     "laion_most": _Reader(_laion_most, "metric = {}: LAION less the largest of the other three sources"),
+    "least": _Reader(_least, "metric = {}: the smallest of the other three sources less {}"),
     "ai_less_variable": _Reader(
         _ai_less_variable, _DISTANCE + "mean of LAION and ArtBench less that of TWIGMA and DiffusionDB"
     ),
@@ -367,6 +418,15 @@ READERS: dict[str, _Reader] = {
     ),
     "trends": _Reader(_trends, "distinct cluster where trend = {}"),
     "themes_shift": _Reader(_themes_shift, "the smaller of the numbers of rising and of falling clusters"),
+    "other_k": _Reader(
+        _other_k,
+        "fits with another k than {} in which, as in most with it, there are rising and falling clusters, or "
+        f"none: their share, less {NEARLY_ALL}",
+    ),
+    "nsfw_presence": _Reader(
+        _nsfw_presence,
+        f"smaller share with nsfw_score >= 0.5 of dataset and of LAION in reference_embeddings, less {MANY}",
+    ),
     "nsfw_clusters": _Reader(
         _nsfw_clusters, "clusters of which most pictures have nsfw_score >= 0.5 in dataset"
     ),

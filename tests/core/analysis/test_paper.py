@@ -103,6 +103,24 @@ def given() -> dict[str, pl.DataFrame]:
                 "high": [1.0] * 5,
             }
         ),
+        "projection_model": pl.DataFrame(
+            {
+                "source": ["twigma"] * 10 + ["diffusiondb", "laion", "artbench"],
+                "x": [0.0] * 9 + [4.0, 0.1, 5.0, -3.0],
+                "y": [0.0] * 13,
+            }
+        ),
+        "reference_embeddings": pl.DataFrame(
+            {"corpus": ["laion"] * 4 + ["artbench"], "nsfw_score": [0.9, 0.1, 0.1, None, 0.9]}
+        ),
+        "cluster_sensitivity": pl.DataFrame(
+            {
+                "k": [5, 5, 10, 10, 15, 15, 20],
+                "rising": [1, 0, 2, 0, 3, 1, 0],
+                "falling": [1, 1, 1, 4, 2, 1, 0],
+                "shifting": [0.2, 0.2, 0.3, 0.3, 0.3, 0.3, None],
+            }
+        ),
         "cluster_trends": pl.DataFrame(
             {"cluster": [1, 1, 2, 3], "trend": ["rising", "rising", "falling", "steady"]}
         ),
@@ -206,6 +224,13 @@ def test_values_are_read_and_judged_on_real_data() -> None:
     assert found["follower bands"]["value"] == 3
     robust = found["measure and estimator make no difference"]  # one of two variants that can tell
     assert robust["value"] == pytest.approx(0.5 - 0.95) and robust["verdict"] == "differs"
+    kinds = found["similar results with other numbers of clusters"]
+    # With k = 10 most fits have falling clusters only; one of four with another k is like that.
+    assert kinds["value"] == pytest.approx(0.25 - 0.95) and kinds["verdict"] == "differs"
+    nsfw = found["likely NSFW pictures in TWIGMA and LAION"]
+    assert nsfw["value"] == pytest.approx(1 / 3 - 0.01) and nsfw["verdict"] == "reproduced"
+    near = found["on the map, TWIGMA lies with DiffusionDB"]  # nine of ten
+    assert near["value"] == pytest.approx(0.4) and near["verdict"] == "reproduced"
     bounds = [found[f"{end} bound of the middle follower band"]["value"] for end in ("lower", "upper")]
     assert bounds == [500, 5000]
     assert verdicts["p-value of the rate ratio, LAION quintile 1"] == "reproduced"
@@ -263,6 +288,11 @@ def test_directions_are_contrasts_with_the_interval_of_a_difference() -> None:
     )
     assert weak["rate ratio above 1, LAION quintile 1"]["verdict"] == "differs"
     assert found["rate ratio above 1, LAION quintile 1"]["verdict"] == "reproduced"
+    entropies = variation().with_columns(metric=pl.lit("quantized_entropy"))
+    least = {"variation_table": entropies}
+    assert rows_of(subject.paper_comparison(given() | least, synthetic=False))[
+        "ArtBench has the least entropy"
+    ]["value"] == pytest.approx(0.9 - 1.0)
     turned = variation().with_columns(value=-pl.col("value"), low=-pl.col("high"), high=-pl.col("low"))
     other = rows_of(subject.paper_comparison(given() | {"variation_table": turned}, synthetic=False))
     assert "other way round" in other["LAION varies most: pairwise distance"]["because"]
