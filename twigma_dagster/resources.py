@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from twigma_core.models.blip import Captioner
     from twigma_core.models.clip import ClipEncoder
     from twigma_core.models.nsfw import NsfwScorer
+    from twigma_core.release.card import Publication
 
 
 class LakeResource(dg.ConfigurableResource):
@@ -264,15 +265,22 @@ class Study(dg.ConfigurableResource):
     synthetic: bool = False
     notice: str = ""
     release_profile: str = "ids_strict"
-    release_version: str = "1.0.0"
+    release_version: str = ""
+    release_authors: str = ""
     ui: str = ""
+
+    @property
+    def publication(self) -> Publication:
+        """Who publishes a release, and as what."""
+        from twigma_core.release.card import Publication
+
+        names = tuple(name.strip() for name in self.release_authors.split(";") if name.strip())
+        return Publication(authors=names or Publication.authors, synthetic=self.synthetic, notice=self.notice)
 
     @property
     def notices(self) -> list[str]:
         """What a reader must be told before anything else."""
-        from twigma_core.release.card import Publication
-
-        return Publication(synthetic=self.synthetic, notice=self.notice).notices
+        return self.publication.notices
 
 
 class Volunteers(dg.ConfigurableResource):
@@ -344,6 +352,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource]:
             notice=settings.notice,
             release_profile=settings.release_profile,
             release_version=settings.release_version,
+            release_authors=settings.release_authors,
             ui=f"http://127.0.0.1:{settings.port}",
         ),
         "volunteers": _preset(Volunteers, source=settings.source),

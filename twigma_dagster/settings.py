@@ -120,7 +120,14 @@ class Settings(BaseSettings):
     release_profile: Literal["ids_strict", "paper_compat"] = Field(
         "ids_strict", description="Columns that a release holds"
     )
-    release_version: str = Field("1.0.0", pattern=r"^\d+\.\d+\.\d+$", description="Version of the release")
+    release_version: str = Field(
+        "",
+        pattern=r"^(\d+\.\d+\.\d+)?$",
+        description="Version of the next release, as 1.0.0; empty counts on from the last one",
+    )
+    release_authors: str = Field(
+        "", description="Who publishes the release, names separated by semicolons: card, citation, Croissant"
+    )
     port: int = Field(3000, ge=1, le=65535, description="Port of the UI on loopback")
 
     @field_validator("budget", mode="before")

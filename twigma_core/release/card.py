@@ -92,7 +92,9 @@ class Publication:
         return [text for text in (SYNTHETIC if self.synthetic else "", self.notice) if text]
 
 
-def dataset_card(table: pl.DataFrame, profile: str, version: str, publication: Publication) -> str:
+def dataset_card(
+    table: pl.DataFrame, profile: str, version: str, publication: Publication, before: str | None = None
+) -> str:
     """Return README.md: a dataset card whose YAML head lets `datasets.load_dataset(folder)` work as it is.
 
     Args:
@@ -100,6 +102,7 @@ def dataset_card(table: pl.DataFrame, profile: str, version: str, publication: P
         profile: its profile.
         version: version of the release.
         publication: who publishes it.
+        before: version of the release before it; None for the first.
     """
     import jinja2
     import yaml
@@ -126,6 +129,7 @@ def dataset_card(table: pl.DataFrame, profile: str, version: str, publication: P
         statements=STATEMENTS,
         profile=profile,
         version=version,
+        before=before,
         rows=table.height,
         first=months.min(),
         last=months.max(),

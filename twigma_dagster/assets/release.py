@@ -11,7 +11,6 @@ from twigma_core.catalog import write_catalog
 from twigma_core.figures import FIGURES
 from twigma_core.lake import Lake
 from twigma_core.provenance import Provenance, Upstream
-from twigma_core.release.card import Publication
 from twigma_core.release.gather import gather_figures, gather_lineage
 from twigma_core.release.package import write_release
 from twigma_core.release.report import build_report
@@ -54,25 +53,22 @@ def release(
     clusters: pl.DataFrame,
     projection: pl.DataFrame,
 ) -> tuple[pl.DataFrame, Metadata]:
-    """Parquet, CSV, checksums, card, dictionary, Croissant: one folder that appears as a whole."""
+    """Parquet, CSV, checksums, card, dictionary, Croissant, changelog: a folder that appears as a whole.
+
+    A finished release never changes: other data give a new version, the same data none.
+    """
     store = lake.open()
-    folder = f"releases/{study.release_version}"
-    made = provenance_of(context, store, "release", ["dataset", "clusters", "projection"])
-    files = write_release(
+    made = write_release(
         store,
-        folder,
         dataset,
         clusters,
         projection,
-        made,
+        provenance_of(context, store, "release", ["dataset", "clusters", "projection"]),
         profile=study.release_profile,
         version=study.release_version,
-        publication=Publication(synthetic=study.synthetic, notice=study.notice),
+        publication=study.publication,
     )
-    return files, {
-        "folder": dg.MetadataValue.path(str(store.path(folder))),
-        "profile": study.release_profile,
-    }
+    return made.files, {"folder": dg.MetadataValue.path(str(store.path(made.folder))), **made.summary()}
 
 
 def _page(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
+import sys
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 import yaml
+from huggingface_hub import DatasetCard, DatasetCardData
 
+from tests.core.release.conftest import ROWS
 from twigma_core import tables
 from twigma_core.lake import Lake
 from twigma_core.provenance import Provenance
 from twigma_core.release.card import SYNTHETIC, Publication
 from twigma_core.release.dictionary import data_dictionary
-from twigma_core.release.package import write_release
+from twigma_core.release.package import Release, write_release
 
 if TYPE_CHECKING:
     from tests.core.release.conftest import World
@@ -33,22 +35,24 @@ PUBLICATION = Publication(
 )
 
 
-def _write(lake: Lake, world: World, profile: str = "ids_strict", rows: int = 60) -> pl.DataFrame:
+def _write(
+    lake: Lake, world: World, profile: str = "ids_strict", rows: int = ROWS, version: str = ""
+) -> Release:
     return write_release(
         lake,
-        "releases/1.0.0",
-        world.dataset.head(rows),
+        world.dataset.sort("created_at").head(rows),
         world.clusters,
         world.projection,
         world.provenance,
         profile,
-        "1.0.0",
+        version,
         PUBLICATION,
     )
 
 
 def _tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != ".lock"]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ def released(tmp_path_factory: pytest.TempPathFactory, world: World) -> Path:
 
 
 def test_files_are_what_the_table_and_the_sums_say(tmp_path: Path, world: World) -> None:
-    table = _write(Lake(tmp_path), world)
+    table = _write(Lake(tmp_path), world).files
     folder = tmp_path / "releases" / "1.0.0"
     assert {row["path"]: row["bytes"] for row in table.to_dicts()} == {
         path: len(data) for path, data in _tree(folder).items()
@@ -97,7 +101,10 @@ def test_mlcroissant_validates_and_loads_the_records(profile: str, tmp_path: Pat
 
 def test_the_card_declares_the_files_that_datasets_loads(released: Path) -> None:
     text = (released / "README.md").read_text()
-    head = yaml.safe_load(text.split("---\n")[1])
+    card = DatasetCard.load(released / "README.md")
+    head = card.data.to_dict()
+    assert head == yaml.safe_load(text.split("---\n")[1])
+    assert DatasetCardData(**head).to_yaml() == card.data.to_yaml()
     (config,) = head["configs"]
     (split,) = config["data_files"]
     assert (config["config_name"], split["split"]) == ("default", "train")
@@ -118,8 +125,8 @@ def test_the_same_input_gives_the_same_bytes_and_only_the_run_differs(
         clusters=world.clusters.reverse(),
         provenance=replace(world.provenance, run_id="run-2"),
     )
-    _write(Lake(tmp_path), other)
-    again, first = _tree(tmp_path / "releases" / "1.0.0"), _tree(released)
+    _write(Lake(tmp_path / "other"), other)
+    again, first = _tree(tmp_path / "other" / "releases" / "1.0.0"), _tree(released)
     assert {path for path in first if first[path] != again[path]} == {"provenance.json", "SHA256SUMS"}
 
 
@@ -130,32 +137,6 @@ def test_the_table_carries_its_lineage(released: Path, world: World) -> None:
     assert (inside.models, inside.upstream) == (world.provenance.models, world.provenance.upstream)
 
 
-@pytest.mark.parametrize("fails_at", range(1, 9))
-def test_an_interrupted_release_leaves_the_last_one_untouched(
-    fails_at: int, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The disk fails at the n-th of the eight files: what was there stays, and nothing else remains."""
-    lake = Lake(tmp_path)
-    _write(lake, world)
-    before = _tree(tmp_path)
-    calls: list[tuple[str, ...]] = []
-    real = os.replace
-
-    def failing(*arguments: str) -> None:
-        calls.append(arguments)
-        if len(calls) == fails_at:
-            raise OSError("disk full")
-        real(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", failing)
-        with pytest.raises(OSError, match="disk full"):
-            _write(lake, world, rows=30)
-    assert _tree(tmp_path) == before
-    _write(lake, world, rows=30)
-    assert pl.read_parquet(tmp_path / "releases" / "1.0.0" / "data" / "twigma.parquet").height == 30
-
-
 def test_a_remote_lake_gets_the_same_files(world: World, released: Path) -> None:
     lake = Lake("memory://release-test")
     _write(lake, world)
@@ -164,17 +145,9 @@ def test_a_remote_lake_gets_the_same_files(world: World, released: Path) -> None
 
 
 def test_no_pictures_and_a_bad_version(tmp_path: Path, world: World) -> None:
-    assert _write(Lake(tmp_path), world, rows=0)["rows"].sum() == 0
+    assert _write(Lake(tmp_path), world, rows=0).files["rows"].sum() == 0
     with pytest.raises(ValueError, match=r"MAJOR\.MINOR\.PATCH"):
-        write_release(
-            Lake(tmp_path),
-            "releases/x",
-            world.dataset,
-            world.clusters,
-            world.projection,
-            world.provenance,
-            version="x",
-        )
+        _write(Lake(tmp_path), world, version="x")
 
 
 def test_the_dictionary_names_every_column_of_every_table() -> None:
@@ -183,3 +156,10 @@ def test_the_dictionary_names_every_column_of_every_table() -> None:
     for name, schema in tables.SCHEMAS.items():
         section = text.split(f"## `{name}`\n")[1].split("\n## ")[0]
         assert all(f"| `{column}` |" in section for column in schema.columns())
+
+
+def test_the_citation_is_one_by_its_format(released: Path) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.citation-file-format"]
+    done = subprocess.run([*command, released / "CITATION.cff"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert yaml.safe_load((released / "CITATION.cff").read_text())["authors"] == [{"name": "A Team"}]
