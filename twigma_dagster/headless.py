@@ -312,14 +312,14 @@ def show_failures(outcome: Outcome, console: Console) -> None:
 
 
 def show_places(lake: Lake, ran: int, seconds: float, console: Console) -> None:
-    """Print how long it took and where to look."""
+    """Print how long it took and where to look, of what is there."""
+    console.print(f"\n{ran} steps ran, {seconds:.0f} s in all.", highlight=False)
+    for name, path in (("figures", "figures"), ("report", "report/index.html"), ("release", "releases")):
+        if lake.path(path).exists():
+            console.print(f"  {name:9} {lake.path(path)}", highlight=False, soft_wrap=True)
+    by_hand = f"   (or: duckdb {lake.path('twigma.duckdb')})" if lake.path("twigma.duckdb").exists() else ""
     console.print(
-        f"\n{ran} steps ran, {seconds:.0f} s in all."
-        f"\n  figures   {lake.path('figures')}"
-        f"\n  report    {lake.path('report', 'index.html')}"
-        f"\n  release   {lake.path('releases')}"
-        f"\n  SQL       twigma sql 'from dataset limit 5'   (or: duckdb {lake.path('twigma.duckdb')})"
-        f"\n  UI        make ui",
+        f"  SQL       twigma sql 'from dataset limit 5'{by_hand}\n  UI        make ui",
         highlight=False,
         soft_wrap=True,
     )

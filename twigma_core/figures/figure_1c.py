@@ -42,7 +42,8 @@ def table(tweets: pl.DataFrame) -> pl.DataFrame:
 
     Links, user names and stop words are left out, hashtags count as words without their sign, and letters
     are lower case. `as_hashtag` is the share of those posts in which the word is a hashtag. `drawn` is false
-    for a word with letters that the figure's font does not have.
+    for a word with letters that the figure's font does not have. Posts without text, such as those of the
+    2023 release, give no rows.
     """
     from wordcloud import STOPWORDS
 
@@ -73,7 +74,6 @@ def table(tweets: pl.DataFrame) -> pl.DataFrame:
         .head(WORDS)
         .collect()
     )
-    need("figure_1c", "tweets", words, "words", cure="collect posts with text")
     known = _letters()
     drawn = [all(ord(letter) in known for letter in word) for word in words["word"]]
     share = (pl.col("count") / tweets.height).alias("share")
@@ -82,7 +82,7 @@ def table(tweets: pl.DataFrame) -> pl.DataFrame:
 
 @in_style
 def draw(tweets: pl.DataFrame, *, synthetic: bool = False) -> Figure:
-    """Return the word cloud, its words as outlines.
+    """Return the word cloud, its words as outlines; where the posts have no text, a page that says so.
 
     Raises:
         ValueError: there are no posts, or no words that the font can show.
@@ -93,12 +93,15 @@ def draw(tweets: pl.DataFrame, *, synthetic: bool = False) -> Figure:
     from matplotlib.transforms import Affine2D
 
     rows = table(tweets)
-    shown = rows.filter("drawn")
-    need("figure_1c", "tweets", shown, "words in letters that the figure's font has")
-    cloud = _layout(dict(shown.select("word", "count").rows()))
     figure = new_page(_WIDTH, _HEIGHT)
     axes = figure.subplots()
     axes.set_axis_off()
+    if rows.is_empty():
+        axes.text(0.5, 0.5, "no words: these posts came without text", ha="center", va="center")
+        return finish(figure, TITLE, f"{count(tweets.height)} posts, none with a word.", synthetic=synthetic)
+    shown = rows.filter("drawn")
+    need("figure_1c", "tweets", shown, "words in letters that the figure's font has")
+    cloud = _layout(dict(shown.select("word", "count").rows()))
     font = FontProperties(fname=_font_file())
     ranks = {word: i for i, word in enumerate(shown["word"])}
     tints = list(KINDS.values())

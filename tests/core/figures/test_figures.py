@@ -166,6 +166,16 @@ def test_words_of_1c(drawn, frames) -> None:
     assert tints["aiart"] == tints["midjourney"] != tints["castle"] == tints["moon"]
 
 
+def test_1c_of_posts_without_text_says_so(frames) -> None:
+    """The 2023 release holds ids and no text: its report stands, without a word cloud."""
+    mute = frames["tweets"].with_columns(text=pl.lit(""))
+    module = FIGURES["figure_1c"]
+    assert module.table(mute).is_empty()
+    written = [text.get_text() for text in texts(module.draw(mute))]
+    assert any("no words" in text for text in written)
+    assert any(text.startswith(f"{mute.height:,} posts") for text in written)
+
+
 def test_densities_of_2a(drawn, frames) -> None:
     rows = FIGURES["figure_2a"].table(frames["projection_model"])
     steps = [float(rows[c].unique().sort().diff().median()) for c in ("x", "y")]  # type: ignore[arg-type]
