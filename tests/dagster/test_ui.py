@@ -59,14 +59,14 @@ def served(sample: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_up(address, home / "ui.log")
+        wait_until_up(address, home / "ui.log")
         yield address, Built(home, Lake(home / "lake"), "", {})
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
 
 
-def _wait_until_up(address: str, log: Path, seconds: float = 120) -> None:
+def wait_until_up(address: str, log: Path, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
