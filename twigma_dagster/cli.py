@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 
 from twigma_core.lake import Lake, MissingPartition, table_provenance
+from twigma_core.release.policy import PolicyError
+from twigma_dagster import publishing
 from twigma_dagster.settings import Settings, SettingsError, load_settings, value_in_force, variable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -287,6 +289,7 @@ def sql(query: Annotated[str, typer.Argument(help="SQL over the tables of the la
     console.print(str(connect(Lake(prepare().lake_root)).sql(query)), highlight=False, markup=False)
 
 
+app.add_typer(publishing.app, name="publish")
 models = typer.Typer(help="List, fetch and verify the models' weights; without a command, list them.")
 app.add_typer(models, name="models")
 
@@ -333,7 +336,7 @@ def main() -> None:
     """Run the command line; an error that the user can mend is one line, not a traceback."""
     try:
         app()
-    except (SettingsError, MissingPartition, RuntimeError) as error:
+    except (SettingsError, MissingPartition, PolicyError, RuntimeError) as error:
         console.print(f"twigma: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
 

@@ -128,6 +128,16 @@ class Settings(BaseSettings):
     release_authors: str = Field(
         "", description="Who publishes the release, names separated by semicolons: card, citation, Croissant"
     )
+    zenodo: str = Field(
+        "https://zenodo.org",
+        description="Zenodo, for `twigma publish zenodo`; https://sandbox.zenodo.org is for trying",
+    )
+    zenodo_token: SecretStr | None = Field(
+        None, validation_alias="ZENODO_TOKEN", description="Token of Zenodo, for `twigma publish zenodo`"
+    )
+    hf_token: SecretStr | None = Field(
+        None, validation_alias="HF_TOKEN", description="Token of the hub, for `twigma publish hub`"
+    )
     port: int = Field(3000, ge=1, le=65535, description="Port of the UI on loopback")
 
     @field_validator("budget", mode="before")
@@ -157,7 +167,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is not a node selector; write it as key=value,key=value")
         return value
 
-    @field_validator("x_api", "media_base", "ray_address")
+    @field_validator("x_api", "media_base", "ray_address", "zenodo")
     @classmethod
     def _is_address(cls, value: str) -> str:
         if value and not re.match(r"https?://", value):
@@ -227,6 +237,17 @@ class Settings(BaseSettings):
         if self.bearer_token is None or not self.bearer_token.get_secret_value().strip():
             raise SettingsError("no X bearer token; set X_BEARER_TOKEN or choose TWIGMA_SOURCE=archive")
         return self.bearer_token.get_secret_value()
+
+    def secret(self, name: str, cure: str) -> str:
+        """Return the value of a secret setting.
+
+        Raises:
+            SettingsError: it is not set; the message names its variable and the cure.
+        """
+        value: SecretStr | None = getattr(self, name)
+        if value is None or not value.get_secret_value().strip():
+            raise SettingsError(f"{variable(name)} is not set; {cure}")
+        return value.get_secret_value()
 
 
 def variable(name: str) -> str:
