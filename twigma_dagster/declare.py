@@ -21,8 +21,8 @@ from twigma_core import __version__
 from twigma_core.lake import ArrayTable, Lake, data_version
 from twigma_core.provenance import Provenance, Upstream, in_words
 from twigma_core.tables import SCHEMAS, conform
-from twigma_dagster.io import Frame, LakeIO, Made, existing
-from twigma_dagster.partitions import EVERY, PARTITIONS, UP_TO_THIS_MONTH
+from twigma_dagster.io import EARLIER, Frame, LakeIO, Made, existing, up_to
+from twigma_dagster.partitions import EVERY, PARTITIONS
 
 OWNERS = ["team:twigma"]
 COMPUTE = "twigma/compute"
@@ -55,7 +55,8 @@ def table(
     Args:
         names: tables of `twigma_core.tables` that the function returns.
         group: group in the UI.
-        earlier_months: inputs of which all months up to this one are read.
+        earlier_months: inputs of which all months up to this one are read. Dagster is told of this month's
+            only: told of all, it would take a backfill of three months to be one of all that follow too.
         reads: tables that the function reads from the lake itself, all partitions that are there.
         gpu: the step runs on the GPU lane.
         kinds: technologies that the UI shows.
@@ -71,9 +72,8 @@ def table(
             "partitions_def": cut,
             "ins": {
                 name: dg.AssetIn(
-                    partition_mapping=UP_TO_THIS_MONTH
-                    if name in earlier_months
-                    else partition_mapping(name, cut)
+                    partition_mapping=partition_mapping(name, cut),
+                    metadata={EARLIER: name in earlier_months},
                 )
                 for name in inputs
             },
@@ -198,20 +198,24 @@ def provenance_of(
     reads: tuple[str, ...] = (),
 ) -> Provenance:
     """Return how this step makes asset `name` of its inputs, and of what it reads from the lake itself."""
-    upstream = upstream_of(context, lake, inputs) + upstream_in_lake(lake, reads)
+    upstream = upstream_of(context, lake, name, inputs) + upstream_in_lake(lake, reads)
     partition = context.partition_key if context.has_partition_key else None
     return Provenance(name, partition, context.run_id, models=models_of(lake, upstream), upstream=upstream)
 
 
-def upstream_of(context: dg.AssetExecutionContext, lake: Lake, inputs: list[str]) -> tuple[Upstream, ...]:
-    """Return every upstream partition that this step read, with its data version."""
+def upstream_of(
+    context: dg.AssetExecutionContext, lake: Lake, name: str, inputs: list[str]
+) -> tuple[Upstream, ...]:
+    """Return every upstream partition that the step of asset `name` read, with its data version."""
     found = []
-    for name in inputs:
+    for read in inputs:
         keys: list[str | None] = [None]
-        if name in PARTITIONS:
-            keys = list(context.asset_partition_keys_for_input(name))
-        for key in existing(lake, name, keys):
-            found.append(Upstream(name, key, lake.provenance(name, key).data_version))
+        if read in PARTITIONS:
+            keys = list(context.asset_partition_keys_for_input(read))
+        if read in EARLIER_MONTHS.get(name, ()):
+            keys = up_to(lake, read, context.partition_key)
+        for key in existing(lake, read, keys):
+            found.append(Upstream(read, key, lake.provenance(read, key).data_version))
     return tuple(found)
 
 

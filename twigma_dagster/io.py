@@ -3,21 +3,28 @@
 An asset says by annotation what it wants of an upstream asset: `pl.DataFrame` (read), `pl.LazyFrame`
 (scanned), `ArrayTable` (table and arrays, months stacked), or `dict[str, ArrayTable]` (one a partition).
 Of several partitions those that exist are read; that none exists is an error which names the asset.
+An input that is marked as of earlier months too is read once the runs that make it for those have ended.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, get_origin
 
 import dagster as dg
 import polars as pl
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from twigma_core.lake import ArrayTable, Lake, MissingPartition
 from twigma_core.provenance import Provenance
 from twigma_dagster.resources import LakeResource
 
 Frame = pl.DataFrame | ArrayTable
+EARLIER = "twigma/earlier_months"
+"""Metadata of an input of which all months up to the step's own are read."""
+LOOK_S = 1.0
+"""Seconds between two looks at the runs of earlier months."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,43 @@ class LakeIO(dg.ConfigurableIOManager):
         keys: list[str | None] = [None]
         if context.has_asset_partitions:
             keys = list(context.asset_partition_keys)
+        if context.definition_metadata.get(EARLIER):
+            wait_for_earlier(context, name, str(keys[0]))
+            keys = up_to(self.lake.open(), name, str(keys[0]))
         wanted = context.dagster_type.typing_type
         return load(self.lake.open(), name, keys, get_origin(wanted) or wanted)
+
+
+def wait_for_earlier(context: dg.InputContext, name: str, month: str) -> None:
+    """Wait until no started run makes table `name` of a month before `month`.
+
+    Months of a backfill run side by side; one that read its elders half made would keep pictures that were
+    posted before. Months are started in order and wait for elder ones only, so none waits for another in a
+    ring. A month that is still queued is not waited for: what was built without it is then not up to date.
+    """
+    said = ""
+    while runs := makers(context.instance, name, month):
+        if runs != said:
+            context.log.info(f"{name}: waits for {runs}: earlier months are in the making")
+            said = runs
+        time.sleep(LOOK_S)
+
+
+def makers(instance: dg.DagsterInstance, name: str, month: str) -> str:
+    """Return the started runs that make table `name` of months before `month`, in words; empty if none."""
+    started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+    found = [
+        f"run {run.run_id[:8]} of {run.tags[PARTITION_NAME_TAG]}"
+        for run in instance.get_runs(filters=started)
+        if run.tags.get(PARTITION_NAME_TAG, month) < month
+        and (run.asset_selection is None or dg.AssetKey(name) in run.asset_selection)
+    ]
+    return ", ".join(sorted(found))
+
+
+def up_to(lake: Lake, name: str, month: str) -> list[str | None]:
+    """Return the months of table `name` that are in the lake, up to `month`; `month` itself in any case."""
+    return [*(key for key in lake.partitions(name) if key < month), month]
 
 
 def existing(lake: Lake, name: str, keys: list[str | None]) -> list[str | None]:

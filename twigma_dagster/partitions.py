@@ -11,14 +11,6 @@ MONTHS = dg.MonthlyPartitionsDefinition(start_date=load_settings().first_month, 
 REFERENCE_CORPORA = dg.StaticPartitionsDefinition(list(CORPORA))
 SOURCES_OF_TEXT = dg.StaticPartitionsDefinition(list(TEXT_SOURCES))
 
-_FARTHEST_BACK = (
-    len(MONTHS.get_partition_keys()) + 120
-)  # Dagster walks every month of the offset: keep it short
-UP_TO_THIS_MONTH = dg.TimeWindowPartitionMapping(
-    start_offset=-_FARTHEST_BACK, allow_nonexistent_upstream_partitions=True
-)
-"""This month and all before it: a duplicate is dropped in favour of its first posting."""
-
 EVERY = dg.AllPartitionMapping()
 """All partitions that exist."""
 

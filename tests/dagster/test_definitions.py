@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import dagster as dg
 import pytest
+from dagster._core.execution.asset_backfill import AssetBackfillData
 
 from twigma_core.figures import FIGURES
 from twigma_core.tables import SCHEMAS
@@ -86,6 +89,18 @@ def test_every_table_has_a_schema_check_that_blocks() -> None:
 def test_a_schedule_of_months_ships_stopped() -> None:
     schedule = defs.resolve_schedule_def("month_schedule")
     assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+
+
+def test_a_backfill_of_months_is_of_these_months_only() -> None:
+    months = ["2021-02", "2021-03"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        asked = AssetBackfillData.from_asset_partitions(
+            GRAPH, months, [dg.AssetKey(name) for name in MONTHLY], instance, time.time(), False
+        )
+    assert {key.path[-1] for key in asked.target_subset.asset_keys} == set(MONTHLY)
+    for name in MONTHLY:
+        subset = asked.target_subset.get_partitions_subset(dg.AssetKey(name))
+        assert sorted(subset.get_partition_keys()) == months, name
 
 
 def test_phases_respect_the_graph() -> None:

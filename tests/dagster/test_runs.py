@@ -7,11 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.tags import PARTITION_NAME_TAG
+from dagster._core.test_utils import create_run_for_test
 from rich.console import Console
 
 from tests.dagster.conftest import ROOT, Built, environment_of
@@ -55,6 +58,40 @@ def test_a_month_materialized_again_replaces_itself_exactly(copy: Built) -> None
     assert outcome.ran == len(MONTHLY)
     assert versions(copy.lake, "2021-03", MONTHLY) == before
     assert files(copy.lake) == held
+
+
+def test_a_month_waits_for_elder_months_that_are_being_made(copy: Built) -> None:
+    settings, outcome = Settings(home=copy.home), headless.Outcome()
+    said: list[str] = []
+    images = frozenset([dg.AssetKey("images")])
+    with dg.DagsterInstance.local_temp() as instance:
+
+        def begun(month: str, assets: frozenset[dg.AssetKey], status: dg.DagsterRunStatus) -> dg.DagsterRun:
+            tags = {PARTITION_NAME_TAG: month}
+            return create_run_for_test(instance, asset_selection=assets, status=status, tags=tags)
+
+        started = dg.DagsterRunStatus.STARTED
+        elder = begun("2021-01", images, started)
+        begun("2021-03", images, started)
+        begun("2021-01", frozenset([dg.AssetKey("captions")]), started)
+        begun("2021-01", images, dg.DagsterRunStatus.NOT_STARTED)
+        job = build_defs(settings).resolve_implicit_global_asset_job_def()
+        month = Batch(("dataset", "drops"), "2021-02")
+        run = threading.Thread(
+            target=headless.run, args=(job, instance, month, outcome, lambda _: None, said.append)
+        )
+        run.start()
+        deadline = time.monotonic() + 60
+        while not said and run.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert said == [
+            f"images: waits for run {elder.run_id[:8]} of 2021-01: earlier months are in the making"
+        ]
+        assert outcome.ran == 0
+        instance.report_run_failed(elder)
+        run.join(60)
+    assert outcome.failed == []
+    assert outcome.ran == 2
 
 
 def test_what_changed_upstream_is_built_again_and_nothing_else(copy: Built) -> None:
