@@ -40,7 +40,8 @@ def prepare() -> Settings:
     home = (settings.home / "dagster").resolve()
     home.mkdir(parents=True, exist_ok=True)
     ours = (Path(__file__).resolve().parents[1] / "dagster.yaml").read_text()
-    whole = ours + POSTGRES if settings.database else ours
+    runs = ours.replace("max_concurrent_runs: 2", f"max_concurrent_runs: {settings.gpu_slots + 1}")
+    whole = runs + POSTGRES if settings.database else runs
     # Several processes may start at once: none may read half a file.
     with tempfile.NamedTemporaryFile("w", dir=home, suffix=".yaml", delete=False) as file:
         file.write(whole)

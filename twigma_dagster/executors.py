@@ -108,7 +108,7 @@ def gpu_lane(settings: Settings) -> LocalHandler | RemoteHandler:
 
             return ray.refusal(handler, settings.gpus_per_step)
 
-        return RemoteHandler(ray, refusal, wait_s)
+        return RemoteHandler(f"Ray at {settings.ray_address}", ray, refusal, wait_s)
     if settings.gpu_lane == "k8s":
 
         def kubernetes() -> StepHandler:
@@ -119,10 +119,15 @@ def gpu_lane(settings: Settings) -> LocalHandler | RemoteHandler:
                 namespace=settings.k8s_namespace,
                 service_account=settings.k8s_service_account,
                 node_selector=settings.node_selector,
-                gpus=int(settings.gpus_per_step),
+                gpus=settings.gpus_per_step,
             )
 
-        return RemoteHandler(kubernetes, lambda _: None, wait_s)
+        def whole(handler: StepHandler) -> str | None:
+            from twigma_dagster.lanes import kubernetes
+
+            return kubernetes.refusal(handler, settings.gpus_per_step)
+
+        return RemoteHandler("Kubernetes", kubernetes, whole, wait_s)
     return LocalHandler(settings.gpu_slots)
 
 

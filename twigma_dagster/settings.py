@@ -256,6 +256,15 @@ def variable(name: str) -> str:
     return alias if isinstance(alias, str) else PREFIX + name.upper()
 
 
+def secrets() -> set[str]:
+    """Return the variables of the settings that are secret."""
+    return {
+        variable(name)
+        for name, field in Settings.model_fields.items()
+        if field.annotation == SecretStr | None
+    }
+
+
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
@@ -283,7 +292,7 @@ def value_in_force(name: str) -> str:
     """Return a setting as the environment has it, or its default; of a secret only that it is set."""
     field = Settings.model_fields[name]
     value = os.environ.get(variable(name), "") or ("" if field.default is None else str(field.default))
-    return "(set)" if value and field.annotation == SecretStr | None else value
+    return "(set)" if value and variable(name) in secrets() else value
 
 
 def rows() -> list[tuple[str, str, str]]:

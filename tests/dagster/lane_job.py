@@ -29,6 +29,8 @@ def step(name: str) -> None:
     about: dict[str, Any] = {
         "pid": os.getpid(),
         "on_ray": "DAGSTER_RUN_STEP_KEY" in os.environ,
+        "seed": load_settings().seed,
+        "told": sorted(name for name in os.environ if "X_BEARER" in name or "HF_TOKEN" in name),
         "begin": time.time(),
     }
     note = FOLDER / f"{name}.json"

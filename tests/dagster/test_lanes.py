@@ -20,7 +20,10 @@ import dagster as dg
 import pytest
 
 from tests.dagster.deployment import ROOT, end, lacking, namespace
+from twigma_dagster.cli import prepare
 from twigma_dagster.declare import GPU_POOL
+from twigma_dagster.executors import set_pools
+from twigma_dagster.settings import load_settings
 
 TOKEN = "a-token-of-ray-that-is-long-enough"
 
@@ -172,6 +175,20 @@ def test_terminating_a_run_stops_its_step(here: Place) -> None:
     assert not (here.folder / "gpu_two.json").exists()
 
 
+def test_there_are_runs_enough_to_keep_all_gpus_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = str(tmp_path)
+    for name, value in {"TWIGMA_HOME": home, "DAGSTER_HOME": "", "TWIGMA_GPU_SLOTS": "3"}.items():
+        monkeypatch.setenv(name, value)
+    prepare()
+    with dg.DagsterInstance.get() as instance:
+        limits = instance.get_concurrency_config()
+        assert limits.run_queue_config
+        assert limits.run_queue_config.max_concurrent_runs == 4
+        set_pools(instance, load_settings())
+        pools = {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}
+    assert pools == {"gpu": 3, "x_api": 1, "download": 1}
+
+
 # ---------------------------------------------------------------- a Ray cluster
 
 
@@ -238,16 +255,32 @@ def test_an_absent_cluster_fails_the_step_at_once(far: Place) -> None:
     printed = output(run, 60)
     assert time.monotonic() - began < 30
     assert "gpu_one: " in printed
-    assert "could not be launched" in printed
-    assert "8265" in printed
+    assert "could not be launched on Ray at http://127.0.0.1:8265: " in printed
+
+
+@pytest.mark.parametrize("unset", ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN"])
+def test_ray_without_a_token_is_refused(far: Place, unset: str) -> None:
+    printed = output(far.start("gpu_one", "cpu_one", **{unset: ""}), 60)
+    assert far.note("cpu_one", "end"), "what does not need Ray goes on"
+    assert "gpu_one: could not be launched on Ray at http://127.0.0.1:8265: SettingsError: " in printed
+    assert "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in printed
 
 
 def test_only_gpu_steps_run_on_ray(far: Place, ray: object) -> None:
+    """With the settings of the run, none of its secrets, and at the address of the setting."""
     far.release("gpu_one")
-    run = far.start("cpu_one", "gpu_one", "gpu_two", "cpu_two")
+    names = ("cpu_one", "gpu_one", "gpu_two", "cpu_two")
+    elsewhere = {"RAY_ADDRESS": "http://127.0.0.1:9", "RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
+    ours = {"TWIGMA_SEED": "7", "X_BEARER_TOKEN": "a-token-of-x", "HF_TOKEN": "a-token-of-a-hub"}
+    run = far.start(*names, **ours, **elsewhere)
     assert output(run, 150) == "SUCCESS\n"
-    where = {name: far.note(name, "end")["on_ray"] for name in ("cpu_one", "gpu_one", "gpu_two", "cpu_two")}
-    assert where == {"cpu_one": False, "gpu_one": True, "gpu_two": True, "cpu_two": False}
+    notes = {name: far.note(name, "end") for name in names}
+    on_ray = {name for name, note in notes.items() if note["on_ray"]}
+    assert on_ray == {"gpu_one", "gpu_two"}
+    assert {note["seed"] for note in notes.values()} == {7}, (
+        "a setting of the run's process reaches all steps"
+    )
+    assert {name for name, note in notes.items() if note["told"]} == set(names) - on_ray, "a secret does not"
 
 
 def test_two_runs_side_by_side_and_a_killed_worker_fails_its_step_only(far: Place, ray: object) -> None:
@@ -299,6 +332,6 @@ def test_a_killed_cluster_fails_the_step(far: Place, ray: subprocess.Popen[bytes
     os.killpg(ray.pid, signal.SIGKILL)
     began = time.monotonic()
     printed = output(run, 60)
-    assert time.monotonic() - began < 40
-    assert "does not know or does not answer" in printed
+    assert time.monotonic() - began < 30
+    assert "Ray at http://127.0.0.1:8265 does not know it or does not answer since" in printed
     assert printed.endswith("FAILURE\n")

@@ -1,11 +1,13 @@
 """GPU steps as jobs of a Ray cluster, through dagster-ray's step handler.
 
-That handler waits for ever for a cluster that is gone, and submits what no node can ever run; both are
-mended here. Ray asks for a token where `RAY_AUTH_MODE=token` is set on both sides (docs/deploy.md).
+That handler submits what no node can ever run, and waits for ever for a job that ended without a word; both
+are mended here. Whoever reaches Ray's job server runs code there, so a server without a token is refused
+(docs/deploy.md).
 """
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -16,13 +18,11 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.util.state import list_nodes
 
 from twigma_dagster.lanes.local import step_of
+from twigma_dagster.lanes.remote import REQUEST_S, UNREPORTED_S, passed_on
+from twigma_dagster.settings import SettingsError
 
-REQUEST_S = 5.0
-"""Seconds that Ray's job server gets to answer a request; its client sets no limit of its own."""
-LOST_S = 12.0
-"""Seconds out of reach after which a job counts as lost."""
-UNREPORTED_S = 15.0
-"""Seconds that the event of a step whose job has ended may take to arrive."""
+OVERRIDES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+"""Variables that Ray's clients take instead of the address they are given."""
 
 
 class Client(JobSubmissionClient):
@@ -33,12 +33,19 @@ class Client(JobSubmissionClient):
 
 
 class RayHandler(RayStepHandler):
-    """dagster-ray's step handler that notices a lost cluster and a job that ended without a word."""
+    """dagster-ray's step handler that passes the settings on and notices a job that ended without a word.
+
+    Raises:
+        SettingsError: no token is set.
+    """
 
     def __init__(self, address: str, gpus: float) -> None:
+        _require_token(address)
+        for name in OVERRIDES:
+            os.environ.pop(name, None)
         super().__init__(
             client=Client(address),
-            env_vars=None,
+            env_vars=passed_on(),
             runtime_env=None,
             num_cpus=1,
             num_gpus=gpus,
@@ -46,31 +53,32 @@ class RayHandler(RayStepHandler):
             resources=None,
         )
         self.address = address
-        self._since: dict[tuple[str, str], float] = {}
+        self._ended: dict[str, float] = {}
 
     def check_step_health(self, context: StepHandlerContext) -> CheckStepHealthResult:
         """Say whether Ray still works on the step's job."""
-        step, job = step_of(context), self._get_ray_job_submission_id(context)
-        try:
-            status = self.client.get_job_status(job)
-        except (RuntimeError, requests.RequestException, ConnectionError) as error:
-            lost = self._seconds(job, "lost")
-            if lost < LOST_S:
-                return CheckStepHealthResult.healthy()
-            return CheckStepHealthResult.unhealthy(
-                f"{step}: Ray at {self.address} does not know or does not answer for job {job} "
-                f"since {lost:.0f} s: {str(error)[:300]}"
-            )
-        self._since.pop((job, "lost"), None)
-        if status in (JobStatus.SUCCEEDED, JobStatus.STOPPED) and self._seconds(job, "ended") > UNREPORTED_S:
-            return CheckStepHealthResult.unhealthy(
-                f"{step}: Ray job {job} is {status}, but the step never ended"
-            )
+        job = self._get_ray_job_submission_id(context)
+        status = self.client.get_job_status(job)
+        if status in (JobStatus.SUCCEEDED, JobStatus.STOPPED):
+            now = time.monotonic()
+            if now - self._ended.setdefault(job, now) > UNREPORTED_S:
+                return CheckStepHealthResult.unhealthy(
+                    f"{step_of(context)}: Ray job {job} is {status}, but the step never ended: "
+                    "does its node reach Dagster's database? See the job's log"
+                )
         return super().check_step_health(context)
 
-    def _seconds(self, job: str, what: str) -> float:
-        now = time.monotonic()
-        return now - self._since.setdefault((job, what), now)
+
+def _require_token(address: str) -> None:
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+    if is_token_auth_enabled() and AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+        return
+    raise SettingsError(
+        f"Ray at {address} without a token is open to all who reach it; set RAY_AUTH_MODE=token and "
+        "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) here and on every node of the cluster"
+    )
 
 
 def refusal(handler: StepHandler, gpus: float) -> str | None:

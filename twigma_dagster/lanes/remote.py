@@ -1,6 +1,7 @@
 """Steps outside of this machine: what Ray and Kubernetes lack of a safe lane, around their own step handlers.
 
 - The handler is made at the first step that needs it: a cluster that is absent fails that step, not the run.
+- A cluster that does not answer for a while is lost, and its steps fail: their handlers would wait for ever.
 - A step that nobody starts within the limit (no such GPU, none free) is stopped and fails with the reason.
 - The run leaves a sign of life; a step whose run has ended, or leaves none, ends itself (`watch`): no orphan
   keeps a GPU, whatever became of the run's process.
@@ -21,18 +22,37 @@ from dagster._core.executor.step_delegating import CheckStepHealthResult, StepHa
 from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 from twigma_dagster.lanes.local import step_of
+from twigma_dagster.settings import secrets
 
 SIGN_OF_LIFE = f"{HIDDEN_TAG_PREFIX}twigma-alive"
 LOOK_S = 5.0
 """Seconds between two looks of a remote step at its run."""
 SILENCE_S = 30.0
 """Seconds without a new sign of life after which a remote step ends itself."""
+REQUEST_S = 5.0
+"""Seconds that a cluster gets to answer a request; its clients set no limit of their own."""
+LOST_S = 15.0
+"""Seconds without an answer after which a cluster counts as lost."""
+UNREPORTED_S = 15.0
+"""Seconds that the event of a step whose job has ended may take to arrive."""
+PASSED_ON = ("TWIGMA_", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "HF_")
+"""Variables of the run that its steps get too, by the beginning of their names."""
+
+
+def passed_on() -> list[str]:
+    """Return the names of the variables that the steps of this run get of it: settings, and no secret.
+
+    Secrets are set where the steps run: a job's description is shown to all who may look at the cluster.
+    """
+    hidden = {*secrets(), "HF_TOKEN"}
+    return sorted(name for name in os.environ if name.startswith(PASSED_ON) and name not in hidden)
 
 
 class RemoteHandler(StepHandler):
     """A guarded step handler of a lane outside of this machine.
 
     Args:
+        where: the cluster, as errors name it.
         make: makes the lane's own step handler; called at the first step.
         refuse: called with the handler before a step is launched; returns why it can never run, or None.
         wait_s: seconds within which a launched step must start.
@@ -40,13 +60,15 @@ class RemoteHandler(StepHandler):
 
     def __init__(
         self,
+        where: str,
         make: Callable[[], StepHandler],
         refuse: Callable[[StepHandler], str | None],
         wait_s: float,
     ) -> None:
-        self._make, self._refuse, self._wait_s = make, refuse, wait_s
+        self._where, self._make, self._refuse, self._wait_s = where, make, refuse, wait_s
         self._inner: StepHandler | None = None
         self._launched: dict[str, float] = {}
+        self._answered: dict[str, float] = {}
         self._failed: dict[str, str] = {}
         self._started: set[str] = set()
 
@@ -60,7 +82,7 @@ class RemoteHandler(StepHandler):
         step = step_of(context)
         self._failed.pop(step, None)
         self._started.discard(step)
-        self._launched[step] = time.monotonic()
+        self._launched[step] = self._answered[step] = time.monotonic()
         _give_sign(context)
         try:
             self._inner = self._inner or self._make()
@@ -69,7 +91,7 @@ class RemoteHandler(StepHandler):
                 return
             yield from self._inner.launch_step(_with_watch(context))
         except Exception as error:
-            self._failed[step] = f"could not be launched: {type(error).__name__}: {error}"
+            self._failed[step] = f"could not be launched on {self._where}: {type(error).__name__}: {error}"
 
     def check_step_health(self, context: StepHandlerContext) -> CheckStepHealthResult:
         """Say whether the lane still works on the step."""
@@ -77,7 +99,6 @@ class RemoteHandler(StepHandler):
         _give_sign(context)
         if why := self._failed.get(step):
             return CheckStepHealthResult.unhealthy(f"{step}: {why}")
-        self._inner = self._inner or self._make()
         if not self._has_started(context, step):
             waited = time.monotonic() - self._launched.setdefault(step, time.monotonic())
             if waited > self._wait_s:
@@ -86,7 +107,20 @@ class RemoteHandler(StepHandler):
                     f"{step}: not started within {waited / 60:.0f} minutes: no GPU was free; "
                     "add one, or raise TWIGMA_GPU_WAIT_MINUTES"
                 )
-        return self._inner.check_step_health(context)
+        now = time.monotonic()
+        try:
+            self._inner = self._inner or self._make()
+            health = self._inner.check_step_health(context)
+        except Exception as error:
+            silent = now - self._answered.setdefault(step, now)
+            if silent < LOST_S:
+                return CheckStepHealthResult.healthy()
+            return CheckStepHealthResult.unhealthy(
+                f"{step}: {self._where} does not know it or does not answer since {silent:.0f} s: "
+                f"{type(error).__name__}: {str(error)[:300]}"
+            )
+        self._answered[step] = now
+        return health
 
     def _has_started(self, context: StepHandlerContext, step: str) -> bool:
         if step not in self._started:
