@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
+from twigma_core.analysis.faiss_device import has_gpus
+
 _ROWS_PER_BLOCK = 2048
 _ROWS_PER_CENTROID = 512
 _ITERATIONS_OF_A_START = 25
@@ -116,6 +118,7 @@ def _best_start(x: np.ndarray, k: int, seed: int, starts: int) -> np.ndarray:
         init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
         min_points_per_centroid=1,
         max_points_per_centroid=_ROWS_PER_CENTROID,
+        gpu=has_gpus(),
     )
     model.train(x)
     return np.array(model.centroids, dtype=np.float32)

@@ -7,6 +7,9 @@ The k best of m rows need all m products, so their speed is the speed of the mat
 bits first, and only those that the rounding error does not rule out are compared in float32. The bound on
 that error holds for all neighbours of 50,000 queries together but for a probability below 1e-6, and nothing
 in it changes from run to run: the result is that of the float32 product.
+
+Where FAISS sees a GPU, it searches there, and its best rows are compared once more here: of equals the
+earlier row comes first, as on the CPU.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from twigma_core.analysis.faiss_device import index_on_gpus
+
 if TYPE_CHECKING:
+    import faiss
     import torch
 
 _QUERIES_PER_BLOCK = 1024
@@ -28,6 +34,7 @@ _MOST_CANDIDATES = 256
 _ENOUGH_TO_SCREEN = 10**10
 _DEVIATIONS = 8.0
 _FLOAT_ERROR = 1e-5
+_SPARE = 16
 
 
 def topk(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,12 +68,16 @@ def topk(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndarray, np.
     similarities = np.empty((len(queries), k), dtype=np.float32)
     indices = np.empty((len(queries), k), dtype=np.int64)
     with torch.inference_mode():
-        screen = _Screen.of(b) if _screening_pays(len(queries), b) else None
+        index = index_on_gpus(b.numpy())
+        screen = _Screen.of(b) if index is None and _screening_pays(len(queries), b) else None
         for start in range(0, len(queries), _QUERIES_PER_BLOCK):
             rows = slice(start, start + _QUERIES_PER_BLOCK)
             block = torch.from_numpy(_unit_rows(queries[rows], "queries", start, len(queries)))
-            found = screen.topk(block, b, k) if screen else None
-            values, numbers = found or _by_products(block, b, k)
+            if index is not None:
+                values, numbers = _by_index(index, block, b, k)
+            else:
+                found = screen.topk(block, b, k) if screen else None
+                values, numbers = found or _by_products(block, b, k)
             similarities[rows], indices[rows] = values, numbers
     return np.clip(similarities, -1, 1), indices
 
@@ -78,6 +89,19 @@ def _screening_pays(n: int, b: torch.Tensor) -> bool:
         torch.backends.cpu.get_cpu_capability().startswith("AVX512") and torch.backends.mkldnn.is_available()
     )
     return fast and hasattr(torch, "_int_mm") and n * b.numel() >= _ENOUGH_TO_SCREEN
+
+
+# ---------------------------------------------------------------- by FAISS, on GPUs
+
+
+def _by_index(
+    index: faiss.Index, block: torch.Tensor, b: torch.Tensor, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k best of the index, (n, k) each, of some more than that: those near a tie change places."""
+    _, numbers = index.search(block.numpy(), min(k + _SPARE, len(b)))
+    found = np.einsum("nd,nkd->nk", block.numpy(), b.numpy()[numbers])
+    order = np.lexsort((numbers, -found), axis=1)[:, :k]
+    return np.take_along_axis(found, order, axis=1), np.take_along_axis(numbers, order, axis=1)
 
 
 # ---------------------------------------------------------------- float32 throughout

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import pytest
 import torch
@@ -25,9 +26,18 @@ def like_clip(n: int, d: int, seed: int) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-@pytest.fixture(params=["products", "screened"])
+def index_here(base: np.ndarray) -> faiss.Index:
+    """Return the index before it goes to GPUs, which testing what is done with it does not need."""
+    index = faiss.IndexFlatIP(base.shape[1])
+    index.add(base)
+    return index
+
+
+@pytest.fixture(params=["products", "screened", "index"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways of the search, in small blocks."""
+    """All ways of the search, in small blocks."""
+    if request.param == "index":
+        monkeypatch.setattr(subject, "index_on_gpus", index_here)
     monkeypatch.setattr(subject, "_QUERIES_PER_BLOCK", 64)
     monkeypatch.setattr(subject, "_BASE_PER_BLOCK", 2048)
     monkeypatch.setattr(subject, "_SCREENED_PER_BLOCK", 1024)
@@ -47,6 +57,14 @@ def test_it_agrees_with_scikit_learn(m: int, k: int, make, way: str) -> None:
     assert (found == rows).mean() > 0.999
     far, same = subject.topk(queries * 7, base * 3, k)
     assert np.allclose(far, similarities, atol=1e-6) and (same == found).mean() > 0.999
+
+
+def test_of_equals_an_index_gives_the_earlier_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "index_on_gpus", index_here)
+    rows = np.random.default_rng(3).permutation(np.repeat(np.arange(300), 5))
+    base = unit(300, 48, 1)[rows]
+    _, found = subject.topk(base[:150], base, 3)
+    assert found.tolist() == [np.flatnonzero(rows == row)[:3].tolist() for row in rows[:150]]
 
 
 def test_the_screen_rules_out_almost_all_and_nothing_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
