@@ -13,7 +13,7 @@ from twigma_core.release.dictionary import data_dictionary
 from twigma_dagster.settings import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_BYTES = 130_000
+MOST_BYTES = 190_000
 """Size of the largest picture of a figure in the documents."""
 
 

@@ -102,6 +102,16 @@ def test_a_thumbnail_of_noise_is_still_small() -> None:
     assert len(render(figure, PROVENANCE).thumbnail) <= THUMBNAIL_BYTES
 
 
+def test_text_beside_photographs_stays_grey() -> None:
+    figure = new_page(3.3, 3.3)
+    figure.subplots().imshow(np.random.default_rng(0).random((40, 40, 3)), interpolation="none")
+    figure.text(0.01, 0.01, "left to the greys " * 3, color="#606060")
+    small = smaller(render(figure, PROVENANCE).png, 190_000)
+    foot = np.asarray(Image.open(io.BytesIO(small)).convert("RGB"))[-40:].reshape(-1, 3).astype(int)
+    text = foot[foot.sum(axis=1) < 450]
+    assert len(text) > 200 and np.ptp(text, axis=1).max() <= 8
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
