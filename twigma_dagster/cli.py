@@ -165,10 +165,15 @@ def hydrate(
         bool, typer.Option("--accounts", help="Ask for accounts too: tells protected from suspended")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Spend without being asked")] = False,
+    pictures: Annotated[
+        bool, typer.Option(help="Of a release, rebuild posts and pictures too, and say what is left of it")
+    ] = True,
 ) -> None:
     """Turn ids into posts through X's lookup, each bought once, and say which are gone and why.
 
-    Says first what it will cost. With neither a token nor a source it asks the sample world's server.
+    A release comes back as tables of posts and as pictures, so far as X still serves them; a file of ids
+    alone as replies, which `twigma build` takes. Says first what it will cost. With neither a token nor a
+    source it asks the sample world's server.
     """
     settings = prepare()
     from twigma_dagster.hydrating import hydrate_file
@@ -178,6 +183,10 @@ def hydrate(
     posts = posts_of(settings.model_copy(update={"source": source}))
     lake = Lake(settings.lake_root)
     complete = hydrate_file(posts, lake, file, console, accounts=accounts, yes=yes)
+    if pictures:
+        from twigma_dagster.rebuilding import rebuild
+
+        complete = rebuild(settings, lake, file, source, console) and complete
     raise typer.Exit(0 if complete else 1)
 
 

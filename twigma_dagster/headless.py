@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,7 @@ def build(
     console: Console,
     lanes: bool = False,
     talk: bool = False,
+    only: Collection[str] = (),
 ) -> Outcome:
     """Materialize all that is not up to date for these months.
 
@@ -74,11 +75,14 @@ def build(
         lanes: let the steps take the lanes of `executors`; else they run in this process, one after the
             other, which saves a build of many small runs the start of worker processes.
         talk: keep on the screen what steps say: what a paid collection costs, when a wait ends.
+        only: assets to build and no others; empty is the whole graph.
     """
     close_dead_runs(instance)
     job = definitions.resolve_implicit_global_asset_job_def()
     graph = definitions.resolve_asset_graph()
     plan = list(batches(definitions, months))
+    if only:
+        plan = [Batch(tuple(name for name in one.assets if name in only), one.partition) for one in plan]
     columns = (
         TextColumn("{task.description:<44}"),
         BarColumn(),

@@ -51,7 +51,7 @@ def hydrate_file(
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     asked, budget = read_ids(file), posts.spending(lake)
-    name = _name(file)
+    name = name_of(file)
     client = posts.client(say)
     _say_ids(asked, file, say)
     say("asking X" if client.source == "x" else "asking the sample world's server, which costs nothing")
@@ -82,7 +82,7 @@ def hydrate_file(
     return not (found["status"] == "pending").any()
 
 
-def _name(file: Path) -> str:
+def name_of(file: Path) -> str:
     """Return the name under which replies to a file are kept; a release's table goes by its folder."""
     named = file.parent.parent if file.parent.name == "data" and file.stem == "twigma" else file
     return re.sub(r"[^A-Za-z0-9._-]", "_", _SUFFIXES.sub("", named.resolve().name)) or "ids"

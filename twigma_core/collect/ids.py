@@ -118,7 +118,7 @@ def read_ids(path: str | Path) -> Asked:
     Raises:
         NoIds: there is nothing at `path`, or no column of ids in it.
     """
-    file = _file(UPath(path))
+    file = file_of_ids(path)
     asked, seen = Asked(), set[str]()
     found = list(_parquet(file) if file.name.endswith(".parquet") else _text(file))
     grid = on_float_grid(fields.identifier(text) for text, _, _ in found)
@@ -148,7 +148,13 @@ def read_ids(path: str | Path) -> Asked:
     return asked
 
 
-def _file(path: UPath) -> UPath:
+def file_of_ids(path: str | Path | UPath) -> UPath:
+    """Return the file at `path`, or the table in the folder of a release.
+
+    Raises:
+        NoIds: there is none.
+    """
+    path = UPath(path)
     if not path.exists():
         raise NoIds(f"no file at {path}; give a text, CSV or Parquet file of ids, or a release")
     if not path.is_dir():

@@ -144,7 +144,7 @@ def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
 def _read_row(cells: Mapping[str, str], notes: Counter[str]) -> dict[str, Any] | str:
     """Return a row of the table, or why there is none."""
     name = cells.get("image_name", "")
-    image_id, url = _picture(name)
+    image_id, url = picture_named(name)
     if image_id is None:
         return LOST_MEDIA_ID if ids.is_float(name) else NO_MEDIA_ID
     tweet_id, approximate = _post_id(cells.get("id", ""), name, notes)
@@ -176,7 +176,7 @@ def _read_row(cells: Mapping[str, str], notes: Counter[str]) -> dict[str, Any] |
     }
 
 
-def _picture(name: str) -> tuple[str | None, str | None]:
+def picture_named(name: str) -> tuple[str | None, str | None]:
     """Return the media id that a picture's name holds, and its address where the name is that of X's file.
 
     The name may be X's file name, the media id, the media key, or the media id behind the post's id.
