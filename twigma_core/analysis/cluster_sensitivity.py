@@ -40,7 +40,8 @@ def cluster_sensitivity(
         x: (n, d) embeddings of the dataset.
         months: n months, "YYYY-MM".
         centroids: (k, d) those of the model in force, whose k is among the sizes.
-        sizes: numbers of clusters to try; those above the number of sampled pictures are left out.
+        sizes: numbers of clusters to try; those above the number of sampled pictures are left out,
+            and the table is empty where all are.
         seeds: seeds to try for each.
         sample: pictures to fit on, at most.
         starts: starts of each fit.
@@ -79,6 +80,8 @@ def cluster_sensitivity(
                 "ari_model": float(adjusted_rand_score(fit.labels, in_force)),
             }
             found.append(row | _shifts(assign(x, fit.centroids)[0], months, k))
+    if not found:
+        return tables.empty("cluster_sensitivity")
     return tables.conform("cluster_sensitivity", pl.DataFrame(found, infer_schema_length=None))
 
 

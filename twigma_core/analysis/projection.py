@@ -13,6 +13,7 @@ import xxhash
 
 from twigma_core import tables
 from twigma_core.analysis.clusters import threads_for
+from twigma_core.analysis.distances import check_rows
 
 COMPONENTS = 50
 NEIGHBORS = 15
@@ -62,10 +63,8 @@ def fit_projection(
         chosen = np.sort(rng.choice(len(ids), size=size, replace=False))
         sources += [source] * size
         image_ids += [ids[int(i)] for i in chosen]
-        rows.append(np.asarray(x[chosen], dtype=np.float32))
+        rows.append(check_rows(np.asarray(x[chosen], dtype=np.float32), f"the sample of {source}"))
     sample = np.concatenate(rows)
-    if not np.isfinite(sample).all():
-        raise ValueError("projection_model: the embeddings hold NaN or infinity")
     with np.errstate(invalid="ignore"):  # one picture has no variance, which is not used here
         pca = PCA(min(COMPONENTS, *sample.shape), svd_solver="full").fit(sample)
     arrays = {
@@ -141,8 +140,7 @@ def project(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
             f"embeddings of shape {x.shape} do not fit a map of {width} dimensions: they come from different "
             "models; materialize projection_model again"
         )
-    if not np.isfinite(x).all():
-        raise ValueError("embeddings to project hold NaN or infinity")
+    check_rows(x, "the embeddings")
     coordinates = np.asarray(arrays["coordinates"], dtype=np.float64)
     if not len(x):
         return np.empty((0, 2), dtype=np.float32)

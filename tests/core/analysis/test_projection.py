@@ -81,6 +81,13 @@ def test_a_handful_of_pictures_gets_a_map(n: int) -> None:
     assert np.allclose(places, table.select("x", "y").to_numpy(), atol=1e-4)
 
 
+def test_identical_pictures_get_a_map() -> None:
+    same = np.repeat(sources({"laion": 1})["laion"][1], 20, axis=0)
+    table, arrays = subject.fit_projection({"laion": ([str(i) for i in range(20)], same)})
+    assert table.height == 20 and np.isfinite(arrays["coordinates"]).all()
+    assert np.isfinite(subject.project(arrays, same)).all()
+
+
 def test_bad_input_is_named(fitted: tuple) -> None:
     given, table, arrays = fitted
     with pytest.raises(ValueError, match="no picture in any source"):
