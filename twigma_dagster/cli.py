@@ -264,6 +264,42 @@ def ui(
                 child.kill()
 
 
+@app.command()
+def search(
+    text: Annotated[str, typer.Argument(help="What to look for, as a caption would say it")],
+    month: Annotated[list[str] | None, typer.Option(help="Month to look in; may be repeated")] = None,
+    count: Annotated[int, typer.Option("--count", "-k", help="Pictures")] = 20,
+) -> None:
+    """List the pictures of the dataset that CLIP finds nearest to a text."""
+    settings = prepare()
+    from twigma_core.gallery.search import find
+    from twigma_dagster import headless
+    from twigma_dagster.resources import models_of
+
+    try:
+        found = find(Lake(settings.lake_root), models_of(settings).encoder(), text, month, count)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    headless.show_found(found, console)
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Port on loopback")] = 3080,
+) -> None:
+    """Serve the gallery on loopback: pictures by month and cluster, or by words."""
+    settings = prepare()
+    import uvicorn
+
+    from twigma_core.gallery.app import build_app
+    from twigma_dagster.resources import build_resources, models_of
+
+    notices = tuple(build_resources(settings)["study"].notices)
+    console.print(f"The gallery opens at http://127.0.0.1:{port}/ ; Ctrl-C ends it.", highlight=False)
+    gallery = build_app(Lake(settings.lake_root), models_of(settings).encoder, notices)
+    uvicorn.run(gallery, host="127.0.0.1", port=port, log_level="warning")
+
+
 @app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def execute(
     command: Annotated[

@@ -288,6 +288,18 @@ def show_pictures(ledger: pl.DataFrame, console: Console) -> None:
     console.print(", ".join(f"{number} {status}" for status, number in counts), highlight=False)
 
 
+def show_found(found: pl.DataFrame, console: Console) -> None:
+    """Print the pictures that a search found."""
+    shown = Table()
+    for column in ("rank", "picture", "month", "similarity", "NSFW", "caption"):
+        shown.add_column(column, overflow="fold", no_wrap=column != "caption")
+    for row in found.iter_rows(named=True):
+        score = "" if row["nsfw_score"] is None else f"{row['nsfw_score']:.2f}"
+        place = (str(row["rank"]), row["image_id"], row["month"], f"{row['similarity']:.3f}", score)
+        shown.add_row(*place, escape(row["caption"]))
+    console.print(shown)
+
+
 def show_findings(findings: pl.DataFrame, console: Console) -> bool:
     """Print what was found beside the truths planted in the sample; say whether all were recovered."""
     shown = Table(title="Findings beside the planted truths (synthetic sample)", title_justify="left")

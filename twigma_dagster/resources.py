@@ -338,6 +338,21 @@ def posts_of(settings: Settings) -> Posts:
     )
 
 
+def models_of(settings: Settings) -> Models:
+    """Return the models that these settings name."""
+    return _preset(
+        Models,
+        clip=settings.clip,
+        clip_weights=settings.clip_weights,
+        blip=settings.blip,
+        nsfw=settings.nsfw,
+        folder=settings.weights_folder,
+        device=settings.device,
+        dtype=settings.dtype,
+        batch_size=settings.batch_size,
+    )
+
+
 def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource]:
     """Return the resources for these settings, by the name that assets ask for."""
     return {
@@ -356,17 +371,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource]:
             ui=f"http://127.0.0.1:{settings.port}",
         ),
         "volunteers": _preset(Volunteers, source=settings.source),
-        "models": _preset(
-            Models,
-            clip=settings.clip,
-            clip_weights=settings.clip_weights,
-            blip=settings.blip,
-            nsfw=settings.nsfw,
-            folder=settings.weights_folder,
-            device=settings.device,
-            dtype=settings.dtype,
-            batch_size=settings.batch_size,
-        ),
+        "models": models_of(settings),
         "references": _preset(
             References,
             folder=settings.references,

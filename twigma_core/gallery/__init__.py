@@ -1,0 +1,1 @@
+"""Looking at the pictures: search by words (`search`), and the pages of a local gallery (`app`)."""
