@@ -292,9 +292,9 @@ def serve(
     import uvicorn
 
     from twigma_core.gallery.app import build_app
-    from twigma_dagster.resources import build_resources, models_of
+    from twigma_dagster.resources import models_of, study_of
 
-    notices = tuple(build_resources(settings)["study"].notices)
+    notices = tuple(study_of(settings).notices)
     console.print(f"The gallery opens at http://127.0.0.1:{port}/ ; Ctrl-C ends it.", highlight=False)
     gallery = build_app(Lake(settings.lake_root), models_of(settings).encoder, notices)
     uvicorn.run(gallery, host="127.0.0.1", port=port, log_level="warning")

@@ -353,23 +353,28 @@ def models_of(settings: Settings) -> Models:
     )
 
 
+def study_of(settings: Settings) -> Study:
+    """Return what is studied and said of it, by these settings."""
+    return _preset(
+        Study,
+        clusters=settings.clusters,
+        seed=settings.seed,
+        synthetic=settings.sample,
+        notice=settings.notice,
+        release_profile=settings.release_profile,
+        release_version=settings.release_version,
+        release_authors=settings.release_authors,
+        ui=f"http://127.0.0.1:{settings.port}",
+    )
+
+
 def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource]:
     """Return the resources for these settings, by the name that assets ask for."""
     return {
         "lake": _preset(LakeResource, root=settings.lake_root),
         "posts": posts_of(settings),
         "pictures": _preset(Pictures, source=settings.source, media_base=settings.media_base),
-        "study": _preset(
-            Study,
-            clusters=settings.clusters,
-            seed=settings.seed,
-            synthetic=settings.sample,
-            notice=settings.notice,
-            release_profile=settings.release_profile,
-            release_version=settings.release_version,
-            release_authors=settings.release_authors,
-            ui=f"http://127.0.0.1:{settings.port}",
-        ),
+        "study": study_of(settings),
         "volunteers": _preset(Volunteers, source=settings.source),
         "models": models_of(settings),
         "references": _preset(
