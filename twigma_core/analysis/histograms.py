@@ -165,7 +165,7 @@ def histogram_interval(measure: str, p_counts: np.ndarray, q_counts: np.ndarray,
     interval is of the divergence of the sources themselves; where bias has carried the plug-in out of it, it
     is widened to hold the plug-in.
 
-    Below eight pictures a cell the interval is withheld. Where cells without a picture of q hold more than 2
+    Below eight pictures a cell the interval is withheld. Where cells without a picture of q hold more than 5
     % of p's pictures, KL(p‖q) has no upper end: q's share there may be as small as one likes.
 
     Args:

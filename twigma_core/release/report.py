@@ -75,8 +75,8 @@ def build_report(
         tables: tables of the lake by name, whole; those that are missing are named on the page. Read are
             `dataset`, `tweets`, `tweet_media`, `drops`, `images`, `tweet_counts`, `raw_tweets`,
             `divergence_matrix`, `divergence_robustness`, `variation_table`, `engagement`, `cluster_trends`,
-            `cluster_themes`, `cluster_sensitivity` and `cluster_model`; of a lazy frame only the columns
-            that are needed.
+            `cluster_themes`, `cluster_sensitivity`, `cluster_model` and `annotation_concordance`; of a
+            lazy frame only the columns that are needed.
         comparison: the `paper_comparison` table.
         lineage: the records of each asset, one a partition; figures bring their own.
         title: of the page.
@@ -110,6 +110,7 @@ def build_report(
         likes=views.likes(tables),
         clusters=views.clusters(tables),
         stability=views.stability(tables),
+        annotation=views.annotation(tables),
         quality=[view for view in quality if view],
         models=models(records),
         lineages=lineage_views(records),

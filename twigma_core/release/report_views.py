@@ -305,6 +305,25 @@ def stability(tables: Tables) -> tuple[TableView, str] | None:
     return view, "" if model is None or frame.is_empty() else sensitivity.explain(frame, model.height)
 
 
+def annotation(tables: Tables) -> TableView | None:
+    """Return how people's words and groups agree with the clusters, a row a measure and scope."""
+    name = "annotation_concordance"
+    if name not in tables:
+        return None
+    rows = [
+        [
+            Cell(row["measure"]),
+            Cell(row["scope"]),
+            Cell(interval(row["value"], row["low"], row["high"]), True, name),
+            cell(row["n"], name),
+        ]
+        for row in tables[name].lazy().collect().iter_rows(named=True)
+    ]
+    headers = [Cell("measure"), Cell("of"), Cell("value", number=True), Cell("pictures", number=True)]
+    caption = "Annotators' words and groups beside the clusters, with 95 % intervals"
+    return TableView(caption, headers, rows, len(rows), (name,))
+
+
 def clusters(tables: Tables, words: int = 8) -> list[ClusterView]:
     """Return each cluster with its first words and its share over the months."""
     name = "cluster_trends"

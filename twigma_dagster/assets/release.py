@@ -33,6 +33,7 @@ REPORT_TABLES = (
     *("raw_tweets", "tweets", "tweet_media", "tweet_counts", "images", "dataset", "drops"),
     *("divergence_matrix", "divergence_robustness", "variation_table", "engagement"),
     *("cluster_trends", "cluster_themes", "cluster_sensitivity", "cluster_model"),
+    "annotation_concordance",
 )
 
 

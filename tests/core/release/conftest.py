@@ -211,6 +211,16 @@ def lake_tables(world: World) -> dict[str, pl.DataFrame]:
                 "shifting": [0.25, 0.75],
             }
         ),
+        "annotation_concordance": pl.DataFrame(
+            {
+                "measure": ["adjusted_rand", "kept_together"],
+                "scope": ["all", "cluster 3"],
+                "value": [0.4375, None],
+                "low": [0.375, None],
+                "high": [0.5, None],
+                "n": [60, 0],
+            }
+        ),
         "engagement": _likes(world.hostile[4]),
         "divergence_matrix": matrix,
         "divergence_robustness": matrix.with_columns(

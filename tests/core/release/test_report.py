@@ -159,6 +159,7 @@ def test_an_empty_lake_gives_a_page_that_says_so() -> None:
         "engagement",
         "cluster_trends",
         "cluster_sensitivity",
+        "annotation_concordance",
         "images",
     ):
         assert f"Not materialized yet: <code>{name}</code>" in html
@@ -252,6 +253,7 @@ def test_other_seeds_and_other_k_stand_beside_the_model(
 ) -> None:
     assert "two seeds agree to an adjusted Rand index of 0.81" in page
     assert "25 % (k = 5), 75 % (k = 10)" in page
+    assert '<a href="#lineage-annotation_concordance">0.4375 [0.375, 0.5]</a>' in page
     assert '<a href="#lineage-cluster_sensitivity">0.8125</a>' in page
     found = views.stability({"cluster_sensitivity": lake_tables["cluster_sensitivity"]})
     assert found is not None and found[1] == "", "which k is in force is not known without the model"
