@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist, pdist
-from scipy.stats import entropy
+from scipy.stats import entropy, t
 from sklearn.metrics import pairwise_distances
 
 from tests.core.analysis.made import unit
@@ -160,6 +160,17 @@ def test_two_points_many_times_over() -> None:
     x = np.concatenate([np.repeat(a[None], 2_500, axis=0), np.repeat(b[None], 2_500, axis=0)])
     expected = np.linalg.norm(a - b) * 2_500 / 4_999
     np.testing.assert_allclose(row_mean_distances(x.astype(np.float32)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [3, 12])
+def test_the_interval_of_the_mean_distance_is_the_jackknifes(n: int) -> None:
+    x = unit(n, 4, n)
+    without = np.array([pdist(np.delete(x, row, axis=0)).mean() for row in range(n)])
+    error = math.sqrt((n - 1) / n * np.square(without - without.mean()).sum())
+    found, half = mean_distance_interval(x), t.ppf(0.975, n - 1) * error
+    assert found.value == pytest.approx(pdist(x).mean())
+    assert found.high == pytest.approx(pdist(x).mean() + half)
+    assert found.low == pytest.approx(max(0.0, pdist(x).mean() - half))
 
 
 def test_pairs_that_share_rows_are_not_counted_as_independent() -> None:
