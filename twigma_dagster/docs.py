@@ -10,6 +10,7 @@ from twigma_core.figures import FIGURES
 from twigma_core.figures.files import smaller
 from twigma_core.lake import Lake
 from twigma_core.release.dictionary import data_dictionary
+from twigma_dagster.notebook import run_notebook, with_outputs
 from twigma_dagster.settings import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,14 +35,22 @@ def write_figures(lake: Lake, folder: Path) -> None:
         (folder / f"{name}.png").write_bytes(smaller(png, MOST_BYTES, keep_provenance=True))
 
 
+def write_notebook(lake: str) -> None:
+    """Run docs/notebook.ipynb on a lake and rewrite it with what its cells show."""
+    path = ROOT / "docs" / "notebook.ipynb"
+    path.write_text(with_outputs(path, run_notebook(path, {"TWIGMA_LAKE": lake})))
+
+
 def main() -> None:
-    """Rewrite the texts; with `--figures LAKE` the pictures of the figures instead."""
+    """Rewrite the texts; with `--figures LAKE` or `--notebook LAKE` what is drawn from a lake instead."""
     if sys.argv[1:2] == ["--figures"] and len(sys.argv) == 3:
         write_figures(Lake(sys.argv[2]), ROOT / "docs" / "figures")
+    elif sys.argv[1:2] == ["--notebook"] and len(sys.argv) == 3:
+        write_notebook(sys.argv[2])
     elif len(sys.argv) == 1:
         write_texts()
     else:
-        sys.exit("usage: python -m twigma_dagster.docs [--figures LAKE]")
+        sys.exit("usage: python -m twigma_dagster.docs [--figures LAKE | --notebook LAKE]")
 
 
 if __name__ == "__main__":

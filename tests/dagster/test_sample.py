@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from tests.dagster.conftest import Built
+from tests.dagster.conftest import ROOT, Built
 from twigma_core.analysis import prompts
 from twigma_core.analysis.engagement import engagement_table
 from twigma_core.analysis.summary import EmbeddingSummary, add_up
@@ -23,6 +25,7 @@ from twigma_core.sample.truths import load_truths
 from twigma_core.sample.verify import verify
 from twigma_core.sample.world import load
 from twigma_core.tables import CORPORA, SCHEMAS, TEXT_SOURCES
+from twigma_dagster.notebook import run_notebook
 from twigma_dagster.partitions import MONTHS, PARTITIONS
 
 MONTHS_OF_SAMPLE = list(load().months)
@@ -178,3 +181,15 @@ def test_report_and_release(sample: Built) -> None:
     assert table.height == sample.lake.scan("dataset").select(pl.len()).collect().item()
     assert "text" not in table.columns
     assert "like_count" not in table.columns
+
+
+def test_the_notebook_runs_and_shows_what_it_shows_in_the_documents(sample: Built) -> None:
+    path = ROOT / "docs" / "notebook.ipynb"
+    shown = run_notebook(path, {"TWIGMA_LAKE": str(sample.home / "lake")})
+    written = [cell["outputs"] for cell in json.loads(path.read_text())["cells"] if "outputs" in cell]
+
+    def kinds(cells: list[list[dict[str, Any]]]) -> list[list[str]]:
+        return [[kind for one in cell for kind in one.get("data", ["text"])] for cell in cells]
+
+    assert kinds(shown) == kinds(written), "run: python -m twigma_dagster.docs --notebook LAKE"
+    assert sum(kind == "image/png" for cell in kinds(shown) for kind in cell) == 2
