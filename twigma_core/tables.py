@@ -18,6 +18,10 @@ import polars as pl
 
 MONTH = r"^\d{4}-(0[1-9]|1[0-2])$"
 IMAGE_STATUSES = ("ok", "unavailable", "refused", "undecodable", "failed")
+GONE = (
+    *("deleted", "deactivated", "protected", "suspended", "withheld", "scrubbed", "not authorized"),
+    *("unavailable", "opt out"),
+)
 CORPORA = ("laion", "artbench", "diffusiondb")
 TEXT_SOURCES = ("captions", "haiku", "prompts", "tweets", "news", "book")
 
@@ -179,6 +183,33 @@ class TweetCounts(dy.Schema):
     unavailable = _count("Missing within the tolerance: deleted, protected or suspended since")
     unexplained = dy.Int64(description="Missing beyond it; negative where more was collected than counted")
     tolerance = dy.Float64(min=0, max=1, description="Share of the counted posts that may be missing")
+
+
+class Snapshots(dy.Schema):
+    """The engagement numbers of the month's posts, each time that they were taken: likes settle."""
+
+    tweet_id = dy.String(primary_key=True, description="Post id")
+    snapshot = dy.Int64(
+        primary_key=True, min=0, description="Number of the snapshot; 0 is the collection's own"
+    )
+    month = _month()
+    taken_at = _when("When the numbers were received from X")
+    like_count = _count("Likes; null where X gave none", nullable=True)
+    reply_count = _count("Replies", nullable=True)
+    quote_count = _count("Quotes", nullable=True)
+    retweet_count = _count("Reposts", nullable=True)
+
+
+class Tombstones(dy.Schema):
+    """Posts and accounts that must not be here: their ids alone, and why, so that none comes back."""
+
+    kind = dy.Enum(["post", "author"], primary_key=True, description="What the id is of")
+    id = dy.String(primary_key=True, regex=r"^[0-9]{1,19}$", description="Post id or user id")
+    status = dy.Enum(list(GONE), description="What X, or the author, says of it")
+    source = dy.String(description="File that said so first, below the lake's inbox")
+    month = dy.String(nullable=True, regex=MONTH, description="Month it was in here; null where it was not")
+    image_ids = dy.List(dy.String(), description="Media ids that the post had here")
+    noted_at = _when("When it was first read")
 
 
 class Release2023(dy.Schema):

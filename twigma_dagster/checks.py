@@ -14,9 +14,11 @@ import polars as pl
 
 from twigma_core.analysis.cluster_model import drift_share
 from twigma_core.collect.completeness import explain
+from twigma_core.collect.tombstones import Gone
 from twigma_core.images.shards import read_picture
 from twigma_core.incremental import MAKER
 from twigma_core.lake import Lake
+from twigma_core.purge import released, traces
 from twigma_core.tables import SCHEMAS, conform
 from twigma_dagster.declare import COMPUTE, CPU
 from twigma_dagster.partitions import MONTHS, PARTITIONS, REFERENCE_CORPORA, SOURCES_OF_TEXT
@@ -86,6 +88,22 @@ def media_have_posts(lake: Lake, month: str | None) -> Verdict:
 def collection_is_complete(lake: Lake, month: str | None) -> Verdict:
     """What was collected agrees with what X counts, day by day, within the tolerance."""
     return explain(lake.read("tweet_counts", month))
+
+
+@check("no_trace", "tombstones")
+def nothing_is_left(lake: Lake, _: str | None) -> Verdict:
+    """No file of the lake names what must be gone, and no shard holds a picture of it."""
+    gone = Gone.of(lake)
+    left = traces(lake, gone) if gone else []
+    what = f"{len(gone.posts)} posts, {len(gone.authors)} authors, {len(gone.pictures)} pictures"
+    return not left, f"{what}; left: {'; '.join(left[:5]) or 'nothing'}"
+
+
+@check("no_trace", "release")
+def releases_hold_nothing_taken_back(lake: Lake, _: str | None) -> Verdict:
+    """No release in the lake holds a post that must be gone; upload the new one where an old one went."""
+    found = released(lake, Gone.of(lake))
+    return not found, f"releases that hold one: {', '.join(found) or 'none'}"
 
 
 @check("every_picture_has_a_row", "images")

@@ -12,6 +12,7 @@ from twigma_dagster.assets import (
     collection,
     comparison,
     dataset,
+    deletions,
     engagement,
     features,
     figures,
@@ -27,6 +28,7 @@ from twigma_dagster.settings import Settings, load_settings
 
 MODULES = (
     collection,
+    deletions,
     images,
     features,
     dataset,
@@ -52,8 +54,9 @@ def build_defs(settings: Settings | None = None, **resources: Any) -> dg.Definit
     return dg.Definitions(
         assets=dg.load_assets_from_modules(MODULES),
         asset_checks=[*dg.load_asset_checks_from_modules([checks])],
-        jobs=[automation.month, automation.whole],
-        schedules=[automation.month_schedule],
+        jobs=[automation.month, automation.whole, automation.refresh, automation.deletions],
+        schedules=[automation.month_schedule, automation.refresh_schedule, automation.deletions_schedule],
+        sensors=[automation.keep_current],
         resources={**available, "lake_io": LakeIO(lake=available["lake"])},
         executor=build_executor(settings),
     )

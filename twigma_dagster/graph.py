@@ -13,6 +13,7 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNode
 
 from twigma_core.collect import hashtags
+from twigma_core.collect.compliance import read_inbox
 from twigma_core.collect.pages import PageStore
 from twigma_core.figures import FIGURES
 from twigma_core.figures.files import read_provenance
@@ -21,7 +22,7 @@ from twigma_core.provenance import Provenance
 from twigma_core.tables import SCHEMAS, conform
 from twigma_dagster.declare import EARLIER_MONTHS
 from twigma_dagster.partitions import MONTHS, PARTITIONS
-from twigma_dagster.resources import Posts
+from twigma_dagster.resources import Models, Posts
 
 FROZEN = ("cluster_model", "codebook", "projection_model")
 """Models that months are measured by: a refit moves old labels, so it is a deliberate act."""
@@ -46,7 +47,16 @@ def _files_are_as_read(lake: Lake, posts: Posts) -> bool:
     return data_version("archive_files", found) == lake.provenance("archive_files").data_version
 
 
-OUTSIDE = {"hashtags": _list_is_as_reviewed, "raw_tweets": _month_is_collected}
+def _inbox_is_read(lake: Lake, _: str | None) -> bool:
+    known = set(lake.read("tombstones").select("kind", "id").iter_rows())
+    return read_inbox(lake).rows.keys() <= known
+
+
+OUTSIDE = {
+    "hashtags": _list_is_as_reviewed,
+    "raw_tweets": _month_is_collected,
+    "tombstones": _inbox_is_read,
+}
 """Assets that come from outside the lake, with what says that nothing is to be had there that is not here."""
 
 
@@ -58,12 +68,11 @@ class Batch:
     partition: str | None
 
 
-def phases(definitions: dg.Definitions) -> list[tuple[str, ...]]:
+def phases(graph: dg.AssetGraph) -> list[tuple[str, ...]]:
     """Return the assets in groups to be built one after the other.
 
     All assets of a group are partitioned alike, and depend only on one another and on earlier groups.
     """
-    graph = definitions.resolve_asset_graph()
     waiting = {
         key.path[-1]: graph.get(key) for key in graph.toposorted_asset_keys if graph.get(key).is_executable
     }
@@ -122,6 +131,15 @@ def is_current(lake: Lake, name: str, partition: str | None, posts: Posts | None
     return all(keys == to_read(lake, name, partition, asset) for asset, keys in read.items())
 
 
+def stale(lake: Lake, batch: Batch, models: Models, posts: Posts) -> list[str]:
+    """Return the assets of a batch that are not up to date, or that another model made than is in force."""
+    return [
+        name
+        for name in batch.assets
+        if not (is_current(lake, name, batch.partition, posts) and models.made(lake, name, batch.partition))
+    ]
+
+
 def to_read(lake: Lake, name: str, partition: str | None, upstream: str) -> set[str | None]:
     """Return the partitions of `upstream` that are there now for an asset's partition to read."""
     if upstream not in PARTITIONS:
@@ -161,10 +179,9 @@ def _has(
     return bool(lake.partitions(name))
 
 
-def batches(definitions: dg.Definitions, months: list[str]) -> Iterator[Batch]:
+def batches(graph: dg.AssetGraph, months: list[str]) -> Iterator[Batch]:
     """Yield the runs that build the whole graph for these months, in order."""
-    graph = definitions.resolve_asset_graph()
-    for assets in phases(definitions):
+    for assets in phases(graph):
         cut = graph.get(dg.AssetKey(assets[0])).partitions_def
         if cut is None:
             yield Batch(assets, None)

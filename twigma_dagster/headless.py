@@ -29,8 +29,7 @@ from rich.progress import (
 from rich.table import Table
 
 from twigma_core.lake import Lake
-from twigma_dagster.graph import Batch, batches, is_current, with_inputs
-from twigma_dagster.resources import Models, Posts
+from twigma_dagster.graph import Batch, batches, stale, with_inputs
 
 PROCESS_TAG = "twigma/process"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -80,7 +79,7 @@ def build(
     close_dead_runs(instance)
     job = definitions.resolve_implicit_global_asset_job_def()
     graph = definitions.resolve_asset_graph()
-    plan = list(batches(definitions, months))
+    plan, resources = list(batches(graph, months)), definitions.resources or {}
     if only:
         plan = [Batch(tuple(name for name in one.assets if name in only), one.partition) for one in plan]
     columns = (
@@ -103,7 +102,7 @@ def build(
 
         execute = run_in_lanes if lanes else partial(run, on_line=on_line)
         for batch in plan:
-            wanted = stale(definitions, lake, batch)
+            wanted = stale(lake, batch, resources["models"], resources["posts"])
             ready = with_inputs(graph, lake, wanted, batch.partition)
             progress.advance(task, len(batch.assets) - len(ready))
             outcome.skipped += [_place(name, batch.partition) for name in wanted if name not in ready]
@@ -118,18 +117,6 @@ def build(
                 )
         progress.update(task, description="done")
     return outcome
-
-
-def stale(definitions: dg.Definitions, lake: Lake, batch: Batch) -> list[str]:
-    """Return the assets of a batch that are not up to date, or that another model made than is in force."""
-    resources = definitions.resources or {}
-    models: Models = resources["models"]
-    posts: Posts = resources["posts"]
-    return [
-        name
-        for name in batch.assets
-        if not (is_current(lake, name, batch.partition, posts) and models.made(lake, name, batch.partition))
-    ]
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:

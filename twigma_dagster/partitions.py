@@ -15,7 +15,7 @@ EVERY = dg.AllPartitionMapping()
 """All partitions that exist."""
 
 _MONTHLY = (
-    *("raw_tweets", "tweets", "tweet_media", "tweet_counts", "images", "embeddings", "captions"),
+    *("raw_tweets", "tweets", "tweet_media", "tweet_counts", "snapshots", "images", "embeddings", "captions"),
     *("fingerprints", "lookalikes"),
     *("nsfw_scores", "dataset", "drops", "summaries", "clusters", "projection", "divergences"),
     *("variation_metrics", "neighbors"),

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from twigma_core.collect.tombstones import Gone
+from twigma_core.lake import Lake
 from twigma_core.release.publish import Package, open_package, pretend
 from twigma_dagster.settings import Settings, SettingsError, load_settings
 
@@ -85,7 +87,7 @@ def hub(
 
 def _open(folder: Path) -> tuple[Settings, Package]:
     settings = load_settings()
-    package = open_package(folder)
+    package = open_package(folder, Gone.of(Lake(settings.lake_root)).posts)
     for line in pretend(package):
         _say(line)
     return settings, package

@@ -121,6 +121,33 @@ class Posts(dg.ConfigurableResource):
             counts = count_collected(self.client(say), lake, month, self.spending(lake))
         return compare(counts, received(PageStore(lake, month).pages()), tweets, self.count_tolerance)
 
+    def look_up(
+        self, lake: Lake, month: str, tweets: pl.DataFrame, say: Callable[[str], object]
+    ) -> pl.DataFrame:
+        """Return table `tweets` of the month's posts as X shows them now; an archive has nothing new."""
+        from twigma_core.collect.hydrate import PACE_S, REPLIES
+        from twigma_core.collect.snapshots import refreshed
+
+        if self.source == "archive":
+            raise SettingsError(f"snapshots/{month}: an archive has no numbers of today; set TWIGMA_SOURCE=x")
+        return refreshed(
+            self.client(say, pace_s=PACE_S[REPLIES]), lake, month, tweets, self.spending(lake), say
+        )
+
+    def ask_what_is_gone(self, lake: Lake, say: Callable[[str], object]) -> None:
+        """Ask X which posts and accounts of the lake are gone; the answers lie in the inbox then."""
+        from twigma_core.collect.compliance import POLL_S, ask
+        from twigma_core.collect.tombstones import AUTHOR, POST
+
+        if self.source == "archive":
+            raise SettingsError("tombstones: an archive cannot be asked what is gone; set TWIGMA_SOURCE=x")
+        here = lake.scan("tweets").select("tweet_id", "author_id").collect()
+        client, budget = self.client(say), self.spending(lake)
+        poll_s = 0.0 if client.pace_s == 0 else POLL_S
+        ask(client, lake, POST, here["tweet_id"].to_list(), budget, say, poll_s)
+        authors = here["author_id"].drop_nulls().unique(maintain_order=True).to_list()
+        ask(client, lake, AUTHOR, authors, budget, say, poll_s)
+
     def spending(self, lake: Lake) -> Budget:
         """Return the budget, with what all months of the lake have cost so far; only X costs anything."""
         from twigma_core.collect.budget import Budget, Prices, spent_in_all
@@ -257,7 +284,8 @@ class References(dg.ConfigurableResource):
 class Study(dg.ConfigurableResource):
     """Choices of the analysis and of what is published, and what a reader must be told of the data.
 
-    `ui` is the address of the Dagster UI that the report links to.
+    `ui` is the address of the Dagster UI that the report links to; `likes` says which snapshot of the
+    engagement numbers is used: the collection's own, or the latest.
     """
 
     clusters: int = 10
@@ -268,6 +296,7 @@ class Study(dg.ConfigurableResource):
     release_version: str = ""
     release_authors: str = ""
     ui: str = ""
+    likes: str = "collected"
 
     @property
     def publication(self) -> Publication:
@@ -364,6 +393,7 @@ def study_of(settings: Settings) -> Study:
         release_profile=settings.release_profile,
         release_version=settings.release_version,
         release_authors=settings.release_authors,
+        likes=settings.likes,
         ui=f"http://127.0.0.1:{settings.port}",
     )
 

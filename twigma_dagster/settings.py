@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     count_tolerance: float = Field(
         0.02, ge=0, le=1, description="Share of the posts that X counts which may be gone by now"
     )
+    likes: Literal["collected", "settled"] = Field(
+        "collected",
+        description="Engagement numbers of all analyses: as collected, or of each post's latest snapshot",
+    )
     x_api: str = Field("", description="Address to use instead of X's API (a test server); empty is X")
     media_base: str = Field(
         "", description="Address to fetch pictures from instead of pbs.twimg.com; empty is X"

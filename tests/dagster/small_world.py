@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,18 +56,8 @@ def page(month: str, pictures: Mapping[int, bytes]) -> dict[str, object]:
     return {"data": posts, "includes": {"media": media, "users": users}, "meta": {"result_count": len(posts)}}
 
 
-@contextmanager
-def world(
-    folder: Path, months: Mapping[str, Mapping[int, bytes]], references: int = 12
-) -> Iterator[tuple[Settings, Lake]]:
-    """Lay out an archive, a media server and corpora of `references` pictures; give settings and lake.
-
-    With no reference at all there is no corpus folder.
-    """
-    archive, corpora = folder / "archive", folder / "references"
-    archive.mkdir(parents=True)
-    for month, pictures in months.items():
-        (archive / f"{month}.jsonl").write_text(json.dumps(page(month, pictures)) + "\n")
+def lay_out_references(corpora: Path, references: int) -> None:
+    """Write corpora of `references` pictures each, and every text source, below a folder."""
     for place, corpus in enumerate(("laion", "artbench", "diffusiondb")):
         for number in range(references):
             target = corpora / corpus / f"{corpus}{number}.jpg"
@@ -83,6 +73,21 @@ def world(
     for source in TEXT_SOURCES:
         lines = [f"{source} number {n} has some words in it" for n in range(20)]
         (corpora / "texts" / f"{source}.csv").write_text("\n".join(["text", *lines]) + "\n")
+
+
+@contextmanager
+def world(
+    folder: Path, months: Mapping[str, Mapping[int, bytes]], references: int = 12
+) -> Iterator[tuple[Settings, Lake]]:
+    """Lay out an archive, a media server and corpora of `references` pictures; give settings and lake.
+
+    With no reference at all there is no corpus folder.
+    """
+    archive, corpora = folder / "archive", folder / "references"
+    archive.mkdir(parents=True)
+    for month, pictures in months.items():
+        (archive / f"{month}.jsonl").write_text(json.dumps(page(month, pictures)) + "\n")
+    lay_out_references(corpora, references)
     answers = {media_name(number): data for pictures in months.values() for number, data in pictures.items()}
     with serve(lambda name: answers.get(name, b"")) as url:
         made = Settings(
@@ -97,9 +102,9 @@ def world(
         yield made, Lake(made.lake_root)
 
 
-def build(settings: Settings, months: list[str]) -> headless.Outcome:
-    """Build the whole graph for these months in this process, in an instance of its own."""
+def build(settings: Settings, months: list[str], only: Collection[str] = ()) -> headless.Outcome:
+    """Build the whole graph, or some assets, for these months in this process, in an instance of its own."""
     with dg.DagsterInstance.ephemeral() as instance:
         return headless.build(
-            build_defs(settings), instance, Lake(settings.lake_root), months, Console(quiet=True)
+            build_defs(settings), instance, Lake(settings.lake_root), months, Console(quiet=True), only=only
         )

@@ -15,12 +15,12 @@ from twigma_dagster.graph import batches, phases
 
 GRAPH = defs.resolve_asset_graph()
 NODES = {key.path[-1]: GRAPH.get(key) for key in GRAPH.materializable_asset_keys}
-MONTHLY = """raw_tweets tweets tweet_media tweet_counts images embeddings captions nsfw_scores dataset drops
-    fingerprints lookalikes summaries
+MONTHLY = """raw_tweets tweets tweet_media tweet_counts snapshots images embeddings captions nsfw_scores
+    dataset drops fingerprints lookalikes summaries
     clusters projection divergences variation_metrics neighbors""".split()
 BY_CORPUS = "reference_images reference_embeddings reference_summaries".split()
 BY_TEXT = "texts text_embeddings".split()
-WHOLE = """hashtags hashtag_candidates archive_files release_2023 release_2023_comparison
+WHOLE = """hashtags hashtag_candidates archive_files tombstones release_2023 release_2023_comparison
     cluster_model cluster_themes cluster_nsfw cluster_trends cluster_sensitivity projection_model codebook
     divergence_matrix divergence_robustness variation_table pair_distances prompt_variation text_variation
     engagement inspirations
@@ -86,9 +86,12 @@ def test_every_table_has_a_schema_check_that_blocks() -> None:
     assert checked == set(SCHEMAS)
 
 
-def test_a_schedule_of_months_ships_stopped() -> None:
-    schedule = defs.resolve_schedule_def("month_schedule")
-    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+def test_all_that_runs_by_itself_ships_stopped() -> None:
+    for name in ("month_schedule", "refresh_schedule", "deletions_schedule"):
+        schedule = defs.resolve_schedule_def(name)
+        assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+        assert schedule.description
+    assert defs.resolve_sensor_def("keep_current").default_status == dg.DefaultSensorStatus.STOPPED
 
 
 def test_a_backfill_of_months_is_of_these_months_only() -> None:
@@ -105,11 +108,11 @@ def test_a_backfill_of_months_is_of_these_months_only() -> None:
 
 def test_phases_respect_the_graph() -> None:
     done: set[str] = set()
-    for phase in phases(defs):
+    for phase in phases(GRAPH):
         assert len({NODES[name].partitions_def for name in phase}) == 1
         for name in phase:
             assert {key.path[-1] for key in NODES[name].parent_keys} <= done | set(phase)
         done |= set(phase)
     assert done == set(NODES)
     months = ["2021-01", "2021-02"]
-    assert {batch.partition for batch in batches(defs, months) if "tweets" in batch.assets} == set(months)
+    assert {batch.partition for batch in batches(GRAPH, months) if "tweets" in batch.assets} == set(months)

@@ -20,7 +20,9 @@ from twigma_core.models import weights
 from twigma_dagster import cli, headless
 from twigma_dagster.checks import vectors_are_of_one_model
 from twigma_dagster.definitions import build_defs
-from twigma_dagster.graph import Batch
+from twigma_dagster.graph import Batch, stale
+from twigma_dagster.resources import Models, Posts
+from twigma_dagster.settings import Settings
 
 NAME = "ViT-L-14/openai"
 PUBLISHED = "timm/vit_large_patch14_clip_224.openai/open_clip_model.safetensors"
@@ -47,6 +49,12 @@ def twigma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         )
 
     return run
+
+
+def outside(settings: Settings) -> tuple[Models, Posts]:
+    """Return what decides beside the lake whether a table is up to date."""
+    resources = build_defs(settings).resources or {}
+    return resources["models"], resources["posts"]
 
 
 def test_models_are_listed_fetched_and_verified(twigma: Twigma, hub: Hub, tmp_path: Path) -> None:
@@ -111,13 +119,12 @@ def test_late_pictures_alone_go_through_the_models(tmp_path: Path) -> None:
                 headless.run(job, instance, Batch(("hashtags",), None), outcome, lambda _: None)
                 headless.run(job, instance, Batch(steps, "2021-01"), outcome, lambda _: None)
                 assert outcome.failed == []
-                defs = build_defs(settings)
-                assert headless.stale(defs, lake, Batch(steps, "2021-01")) == []
+                assert stale(lake, Batch(steps, "2021-01"), *outside(settings)) == []
         # Another model than the one that made them is another reason to make them again.
         other = tmp_path / "another-clip"
         shutil.copytree(weights.sample_weights("clip"), other)
-        defs = build_defs(settings.model_copy(update={"clip_model": str(other)}))
-        assert headless.stale(defs, lake, Batch(steps, "2021-01")) == ["embeddings", "nsfw_scores"]
+        changed = settings.model_copy(update={"clip_model": str(other)})
+        assert stale(lake, Batch(steps, "2021-01"), *outside(changed)) == ["embeddings", "nsfw_scores"]
         for name in ("embeddings", "captions", "nsfw_scores"):
             event = instance.get_latest_materialization_event(dg.AssetKey(name))
             assert event is not None and event.asset_materialization is not None

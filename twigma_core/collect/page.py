@@ -44,6 +44,8 @@ class Page:
         status: "ok" or "corrupt".
         reason: why it is corrupt.
         raw: the broken bytes of an archive, kept as found.
+        removed: posts that were taken out of it since, because they had to go; `posts` counts them still.
+        received: sha256 of the reply as received, where something was taken out; else None.
     """
 
     query: str
@@ -64,6 +66,8 @@ class Page:
     status: str = "ok"
     reason: str | None = None
     raw: bytes | None = None
+    removed: int = 0
+    received: str | None = None
 
     @property
     def where(self) -> str:

@@ -5,7 +5,8 @@ compressed. The line says where the page comes from and which token led to it an
 followed by the reply's bytes as they came. The file appears whole or not at all, so the folder is its own
 checkpoint: replaying the first lines tells which page is next. A page that has become unreadable is a gap,
 and is the next to be fetched; its damaged file is kept beside the new one. Replies of the counts endpoint
-are kept in the same way below `counts/`. Turning pages into tables belongs to `parse`.
+are kept in the same way below `counts/`. What must be gone (table `tombstones`) is taken out of a page before
+it is stored, and out of stored ones by `remove`. Turning pages into tables belongs to `parse`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ import polars as pl
 import zstandard
 
 from twigma_core import tables
+from twigma_core.collect import fields
+from twigma_core.collect.documents import dumps
 from twigma_core.collect.page import Checkpoint, Page, Window, describe, gaps, month_window, stand
+from twigma_core.collect.tombstones import Finder, Gone, without
 from twigma_core.lake import Lake
 
 _FILE = re.compile(r"(\d{5,})\.json\.zst$")
@@ -32,6 +36,7 @@ _FILE = re.compile(r"(\d{5,})\.json\.zst$")
 _FIRST_BLOCK = 2**17 + 2**10
 _UNREADABLE = (zstandard.ZstdError, ValueError, KeyError, TypeError, RecursionError)
 PAGES, COUNTS = "pages", "counts"
+_EMPTIED = "; emptied, because it named a post or account that is gone"
 
 
 class PageStore:
@@ -52,6 +57,7 @@ class PageStore:
         self.month = month
         self.folder = f"{folder}/{month}"
         self._chains: dict[str, dict[int, Page]] = {}
+        self._gone: Gone | None = None
 
     # ------------------------------------------------------------ writing
 
@@ -86,6 +92,9 @@ class PageStore:
         content = json.dumps(body, separators=(",", ":")).encode() if content is None else content
         when = fetched_at or datetime.now(UTC)
         page = Page(query, 0, body, when, source=source, token=token, window=window, **describe(body))
+        if self._gone is None:
+            self._gone = Gone.of(self.lake)
+        page, content = _relieved(page, content, self._gone) if self._gone else (page, content)
         return self._store(page, content, index)
 
     def append_corrupt(self, page: Page) -> Page:
@@ -104,10 +113,62 @@ class PageStore:
         page = replace(
             page, index=number, month=self.month, path=path, size=len(content), sha256=sha256, raw=None
         )
-        compressor = zstandard.ZstdCompressor(level=6, write_checksum=True)
-        self.lake.write_bytes(path, compressor.compress(_header(page) + b"\n" + content))
+        self._write(page, content)
         chain[number] = replace(page, body=None)
         return page
+
+    def _write(self, page: Page, content: bytes) -> None:
+        compressor = zstandard.ZstdCompressor(level=6, write_checksum=True)
+        self.lake.write_bytes(page.path, compressor.compress(_header(page) + b"\n" + content))
+
+    def remove(self, gone: Gone) -> tuple[int, set[str]]:
+        """Take what must be gone out of the stored pages.
+
+        Returns:
+            How many pages were written anew, and the ids of the posts that were on them.
+
+        A page keeps its place, its tokens and the number of posts that it was paid for. A broken piece that
+        names such an id is emptied, and damaged files, which nobody can search, are removed.
+        """
+        finder, changed, dropped = Finder(gone), 0, set[str]()
+        for folder in self._folders():
+            for file in self.lake.list_files(folder):
+                if file.endswith(".damaged"):
+                    self.lake.remove(file)
+                elif _FILE.search(file):
+                    found = self._remove(file, gone, finder)
+                    changed += found is not None
+                    dropped |= found or set()
+        self._chains.clear()
+        return changed, dropped
+
+    def _remove(self, file: str, gone: Gone, finder: Finder) -> set[str] | None:
+        """Take what must be gone out of a page; None where it names nothing such."""
+        try:
+            content = _split(self.lake.read_bytes(file))[1]
+        except _UNREADABLE:
+            return None
+        if finder.complete and not finder.find(content):
+            return None
+        page = _load(self.lake, file, self.month, with_body=True)
+        if not page.query:
+            return None
+        if page.body is None:
+            if finder.find(content):
+                reason = f"{page.reason}{_EMPTIED}"
+                received = page.received or page.sha256
+                nothing = hashlib.sha256(b"").hexdigest()
+                self._write(replace(page, size=0, sha256=nothing, reason=reason, received=received), b"")
+                return set()
+            return None
+        smaller, _ = _relieved(page, content, gone)
+        if smaller is page:
+            return None
+        dropped = set(fields.post_ids(page.body)) - set(fields.post_ids(smaller.body or {}))
+        content = dumps(smaller.body)
+        sha256 = hashlib.sha256(content).hexdigest()
+        self._write(replace(smaller, size=len(content), sha256=sha256), content)
+        return dropped
 
     # ------------------------------------------------------------ reading
 
@@ -177,8 +238,12 @@ class PageStore:
         }
 
     def known(self, query: str) -> set[tuple[str, str | None]]:
-        """Return the sha256 of each reply stored for a query, with the reason where it is corrupt."""
-        return {(page.sha256, page.reason) for page in self._chain(query).values()}
+        """Return the sha256 of each reply of a query as received, with the reason where it is corrupt."""
+        pages = self._chain(query).values()
+        return {
+            (page.received or page.sha256, (page.reason or "").partition(_EMPTIED)[0] or None)
+            for page in pages
+        }
 
     def pages(self) -> Iterator[Page]:
         """Yield all pages of the month with their replies, by query folder and number.
@@ -234,6 +299,23 @@ class PageStore:
                     yield _page(_split(block)[0], file, self.month)
 
 
+def _relieved(page: Page, content: bytes, gone: Gone) -> tuple[Page, bytes]:
+    """Return a page and its reply without what must be gone; the very page where it names nothing such."""
+    body, dropped = without(page.body or {}, gone)
+    if body == page.body:
+        return page, content
+    ends = describe(body)
+    smaller = replace(
+        page,
+        body=body,
+        newest_id=ends["newest_id"],
+        oldest_id=ends["oldest_id"],
+        removed=page.removed + len(dropped),
+        received=page.received or hashlib.sha256(content).hexdigest(),
+    )
+    return smaller, dumps(body)
+
+
 def _header(page: Page) -> bytes:
     window = [end.isoformat() for end in page.window] if page.window else None
     return json.dumps(
@@ -251,6 +333,8 @@ def _header(page: Page) -> bytes:
             "window": window,
             "status": page.status,
             "reason": page.reason,
+            "removed": page.removed,
+            "received": page.received,
         }
     ).encode()
 

@@ -24,7 +24,7 @@ from twigma_core import tables
 from twigma_core.images.addresses import names_another, same_picture
 from twigma_core.images.fetch import Fetcher, FetchPolicy, Outcome
 from twigma_core.images.progress import Progress
-from twigma_core.images.shards import MAX_BYTES, Place, ShardWriter, prune
+from twigma_core.images.shards import MAX_BYTES, Place, ShardWriter, prune, repack
 from twigma_core.lake import Lake
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ PERMANENT = ("unavailable", "refused", "undecodable")
 """Statuses that another try would not change."""
 
 _NOT_ASKED = "not asked for yet: only other pictures were"
-_JOURNAL = "journal.parquet"
+JOURNAL = "journal.parquet"
+"""File beside a month's shards, with what a run that was stopped has settled."""
 _SMALLEST = 4096  # what a held picture counts for at least, so that a queue of tiny ones is bounded too
 _UNDER_WAY = 4
 """Pictures under way for each connection: one that waits to be tried again does not idle a connection."""
@@ -59,7 +60,8 @@ def download(
     """Fetch the pictures of a month that the ledger does not settle, and return the new ledger.
 
     A row of `ledger` that is ok, or that failed for good, stands and costs no request; pictures whose last
-    error was a passing one are tried again. Rows of pictures that `media` no longer names are left out.
+    error was a passing one are tried again. Rows of pictures that `media` no longer names are left out, and
+    shards that hold such a picture are rewritten without it.
 
     Args:
         media: columns image_id and url, one or more rows a picture (table tweet_media does).
@@ -99,7 +101,10 @@ def download(
         packer = _Packer(lake, month, rows, before, shard_bytes)
         _run(_fetch_in_order(todo, policy or FetchPolicy(), packer, progress, say))
         packer.close()
-        return _ledger(packer.rows)
+        result = _ledger(packer.rows)
+        if ledger is None or ledger["image_id"].is_in(result["image_id"]).all():
+            return result
+        return repack(lake, shard_folder(month), result)
 
 
 def failed(ledger: pl.DataFrame) -> list[str]:
@@ -112,7 +117,7 @@ def tidy(lake: Lake, month: str, ledger: pl.DataFrame) -> list[str]:
 
     To be called once the ledger has been written.
     """
-    lake.remove(f"{shard_folder(month)}/{_JOURNAL}")
+    lake.remove(f"{shard_folder(month)}/{JOURNAL}")
     return prune(lake, shard_folder(month), set(ledger["shard"]))
 
 
@@ -175,7 +180,7 @@ def _stands(row: dict[str, Any], url: str | None, only: Collection[str] | None) 
 
 def _read_journal(lake: Lake, month: str) -> pl.DataFrame | None:
     try:
-        return pl.read_parquet(io.BytesIO(lake.read_bytes(f"{shard_folder(month)}/{_JOURNAL}")))
+        return pl.read_parquet(io.BytesIO(lake.read_bytes(f"{shard_folder(month)}/{JOURNAL}")))
     except FileNotFoundError:
         return None
 
@@ -240,7 +245,7 @@ class _Packer:
             self.rows[image_id] = self._row(image_id, outcome, place)
         buffer = io.BytesIO()
         _ledger(self.rows).write_parquet(buffer)
-        self._lake.write_bytes(f"{shard_folder(self._month)}/{_JOURNAL}", buffer.getvalue())
+        self._lake.write_bytes(f"{shard_folder(self._month)}/{JOURNAL}", buffer.getvalue())
 
     def _row(self, image_id: str, outcome: Outcome, place: Place | None = None) -> dict[str, Any]:
         return _row(image_id, self._month, outcome, place, self._before.get(image_id, 0))

@@ -150,6 +150,54 @@ def prune(lake: Lake, prefix: str, keep: Collection[str | None]) -> list[str]:
     return removed
 
 
+def repack(lake: Lake, prefix: str, ledger: pl.DataFrame) -> pl.DataFrame:
+    """Return a ledger whose shards hold its pictures and nothing else; those that hold more are rewritten.
+
+    The pictures of a shard with more members than the ledger names go into new shards, in the order of the
+    ledger; once the ledger that is returned has been written, `prune` removes the
+    old ones.
+
+    Args:
+        lake: where the shards are.
+        prefix: their folder.
+        ledger: columns image_id, format, shard, offset, bytes (table images); a null shard is no picture.
+
+    Raises:
+        LookupError: a shard that the ledger names is gone.
+    """
+    stored = ledger.filter(pl.col("shard").is_not_null())
+    present = set(lake.list_files(prefix.rstrip("/")))
+    stale = [
+        shard
+        for (shard,), rows in stored.group_by("shard", maintain_order=True)
+        if shard in present and _members(lake, str(shard)) != rows.height
+    ]
+    if not stale:
+        return ledger
+    moving = stored.filter(pl.col("shard").is_in(stale))
+    names = [
+        f"{image_id}.{'jpg' if kind == 'JPEG' else (kind or 'bin').lower()}"
+        for image_id, kind in moving.select("image_id", "format").iter_rows()
+    ]
+    found = (data for _, data in iter_pictures(lake, moving))
+    places = write_shards(lake, prefix, zip(names, found, strict=True))
+    moved = pl.DataFrame(
+        {
+            "image_id": moving["image_id"],
+            "shard": [place.shard for place in places],
+            "offset": [place.offset for place in places],
+        },
+        schema={"image_id": pl.String, "shard": pl.String, "offset": pl.Int64},
+    )
+    return ledger.update(moved, on="image_id")
+
+
+def _members(lake: Lake, shard: str) -> int:
+    """Return how many files a shard holds, by its headers."""
+    with lake.path(shard).open("rb") as file, tarfile.open(fileobj=file, mode="r:") as found:
+        return len(found.getmembers())
+
+
 def member_name(name: str) -> str:
     """Return a tar member's name for `name`: one plain path component, its key free of dots.
 

@@ -3,6 +3,7 @@
     GET /2/tweets/search/all     GET /2/tweets/counts/all        GET /2/tweets?ids=
     GET /2/tweets/search/recent  GET /2/tweets/counts/recent     GET /2/users?ids=
     GET /media/<name>.<ext>      GET /media/<name>?format=jpg&name=orig
+    POST /2/compliance/jobs      GET /2/compliance/jobs/<id>     PUT, GET /compliance/<id>
 
 ``python -m twigma_core.sample.server --port 0 --port-file F`` runs it; `running_server` runs it in a thread.
 It binds 127.0.0.1 only. What belongs here: HTTP, paging, limits, faults on demand. What does not: the world
@@ -57,6 +58,12 @@ class ServerOptions:
         accounts: accounts that are "protected" or "suspended" by now, by author id: their posts are found
             by no search, and lookup does not say which of the two it is, as X's does not.
         withheld: posts that are withheld by now, by id, with the countries; they are given all the same.
+        gone: posts that are deleted by now, by id, with the reason that a compliance job gives.
+        compliance: the token may have compliance jobs; else they are refused.
+        clock: the time of day in the world: later posts are not there yet. None shows all of them.
+        settle_days: days in which about two thirds of a post's likes come in, by `clock`; 0 has all at once.
+
+    `accounts`, `withheld` and `gone` are looked at anew with each request, so a test may change them.
     """
 
     search_limit: int = 300
@@ -68,6 +75,10 @@ class ServerOptions:
     bare_429: bool = False
     accounts: Mapping[str, str] = field(default_factory=dict)
     withheld: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    gone: Mapping[str, str] = field(default_factory=dict)
+    compliance: bool = True
+    clock: Callable[[], datetime] | None = None
+    settle_days: float = 0.0
 
 
 @dataclass
@@ -178,11 +189,25 @@ class Api:
         return [
             post
             for post in self.world.post_rows
-            if start <= post["created_at"] < end and (deleted or self._shown(post)) and test(post)
+            if start <= post["created_at"] < end
+            and self._begun(post)
+            and (deleted or self._shown(post))
+            and test(post)
         ]
 
     def _shown(self, post: Mapping[str, Any]) -> bool:
-        return post["status"] == "posted" and post["author_id"] not in self.options.accounts
+        there = post["status"] == "posted" and post["tweet_id"] not in self.options.gone
+        return there and post["author_id"] not in self.options.accounts
+
+    def _begun(self, post: Mapping[str, Any]) -> bool:
+        return self.options.clock is None or post["created_at"] <= self.options.clock()
+
+    def _settled(self, post: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a post with the likes that it has by now."""
+        if self.options.clock is None or not self.options.settle_days or post["like_count"] is None:
+            return dict(post)
+        age = (self.options.clock() - post["created_at"]) / timedelta(days=self.options.settle_days)
+        return {**post, "like_count": round(post["like_count"] * -math.expm1(-max(age, 0.0)))}
 
     def _window(self, query: Mapping[str, str]) -> tuple[datetime, datetime]:
         newest = self.world.post_rows[0]["created_at"]
@@ -213,7 +238,7 @@ class Api:
     def _page(self, rows: Sequence[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
         asked = api_objects.Asked.from_query(query)
         known = self.world.media_rows
-        posts = [api_objects.post_object(post, known, asked) for post in rows]
+        posts = [api_objects.post_object(self._settled(post), known, asked) for post in rows]
         for post in posts:
             if post["id"] in self.options.withheld and "withheld" in asked.tweet:
                 countries = list(self.options.withheld[post["id"]])
@@ -255,7 +280,11 @@ class Api:
     def lookup(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Return the posts with the ids asked for; those that are gone or never were stand in errors."""
         ids = _ids(query)
-        there = {post["tweet_id"]: post for post in self.world.post_rows if post["status"] == "posted"}
+        there = {
+            post["tweet_id"]: post
+            for post in self.world.post_rows
+            if post["status"] == "posted" and post["tweet_id"] not in self.options.gone and self._begun(post)
+        }
         rows = [there[one] for one in ids if one in there and self._shown(there[one])]
         body = self._page(rows, query) if rows else {}
         errors = [
@@ -264,6 +293,22 @@ class Api:
             if one not in there or not self._shown(there[one])
         ]
         return body | ({"errors": errors} if errors else {})
+
+    def compliance(self, kind: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what a compliance job says of ids: those alone that are gone, unknown ones not at all."""
+        posts = {post["tweet_id"]: post for post in self.world.post_rows}
+        found = []
+        for one in ids:
+            author = posts.get(one, {}).get("author_id") if kind == "tweets" else one
+            reason = self.options.accounts.get(str(author))
+            if kind == "tweets" and one in posts and posts[one]["status"] == "deleted":
+                reason = "deleted"
+            reason = self.options.gone.get(one, reason)
+            if reason:
+                created = api_objects.timestamp(posts[one]["created_at"]) if one in posts else None
+                said = {"id": one, "action": "delete", "created_at": created, "redacted_at": created}
+                found.append(said | {"reason": reason})
+        return found
 
     def users(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Return the accounts with the ids asked for; suspended and unknown ones stand in errors."""
@@ -332,8 +377,56 @@ def make_app(world: World | None = None, options: ServerOptions | None = None) -
         row = known.media_rows[media_id]
         return Response(data, media_type="image/png" if row["format"] == "PNG" else "image/jpeg")
 
+    jobs: dict[str, dict[str, Any]] = {}
+
+    def admitted(request: Request, name: str) -> Response | None:
+        if not request.headers.get("authorization", "").lower().startswith("bearer "):
+            return _error(401, "Unauthorized", "Unauthorized")
+        limiter.asked.append((name, request.url.path))
+        status, headers = limiter.admit(name, time.time())
+        if status == 200 and not chosen.compliance:
+            status = 403
+        return None if status == 200 else _error(status, "Error", "no compliance jobs", headers)
+
+    async def create_job(request: Request) -> Response:
+        if refused := admitted(request, "compliance"):
+            return refused
+        kind = (await request.json()).get("type")
+        if kind not in ("tweets", "users"):
+            return _error(400, "Invalid Request", "`type` is neither tweets nor users")
+        number = str(len(jobs) + 1)
+        address = f"{request.base_url}compliance/{number}"
+        jobs[number] = {"id": number, "type": kind, "status": "created"}
+        jobs[number] |= {"upload_url": address, "download_url": address}
+        return JSONResponse({"data": jobs[number]})
+
+    def job(request: Request) -> Response:
+        known_job = jobs.get(str(request.path_params["job"]))
+        if refused := admitted(request, "compliance"):
+            return refused
+        if known_job is None:
+            return _error(404, "Not Found", "no such job")
+        # A job that has its ids is in progress for one look, then complete.
+        shown = {key: value for key, value in known_job.items() if key != "ids"}
+        if "ids" in known_job:
+            known_job["status"] = "in_progress" if known_job["status"] == "created" else "complete"
+        return JSONResponse({"data": shown | {"status": known_job["status"]}})
+
+    async def transfer(request: Request) -> Response:
+        known_job = jobs.get(str(request.path_params["job"]))
+        if known_job is None or "authorization" in request.headers:
+            return Response("no such job, or a token that has no business here", 403)
+        if request.method == "PUT":
+            known_job["ids"] = (await request.body()).decode().split()
+            return Response("")
+        found = api.compliance(known_job["type"], known_job["ids"])
+        return Response("".join(json.dumps(one) + "\n" for one in found))
+
     app = Starlette(
         routes=[
+            Route("/2/compliance/jobs", create_job, methods=["POST"]),
+            Route("/2/compliance/jobs/{job}", job),
+            Route("/compliance/{job}", transfer, methods=["GET", "PUT"]),
             Route("/2/tweets/search/all", endpoint("search/all", lambda query: api.search(query, 500))),
             Route("/2/tweets/search/recent", endpoint("search/recent", lambda query: api.search(query, 100))),
             Route("/2/tweets/counts/all", endpoint("counts/all", api.counts)),
@@ -355,11 +448,13 @@ class Running:
         url: its base address.
         requests: how many requests came, by endpoint.
         asked: each of them in order: endpoint and query string, or "media" and file name.
+        faults: statuses that the next API requests are answered with, first to last.
     """
 
     url: str
     requests: Counter[str]
     asked: list[tuple[str, str]]
+    faults: list[int]
 
 
 @contextlib.contextmanager
@@ -387,7 +482,7 @@ def serve_in_thread(world: World | None = None, options: ServerOptions | None = 
         try:
             limiter: Limiter = app.state.limiter
             address = f"http://{HOST}:{listener.getsockname()[1]}"
-            yield Running(address, limiter.requests, limiter.asked)
+            yield Running(address, limiter.requests, limiter.asked, limiter.faults)
         finally:
             server.should_exit = True
             thread.join(timeout=10)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from twigma_core.collect import completeness, parse
 from twigma_core.collect import hashtags as hashtag_list
@@ -14,6 +15,7 @@ from twigma_core.collect.budget import spent
 from twigma_core.collect.pages import PageStore
 from twigma_core.collect.review import lay_out
 from twigma_core.collect.search import Collected
+from twigma_core.collect.snapshots import changes, keep_snapshots
 from twigma_core.lake import Lake
 from twigma_dagster.declare import X_POOL, Metadata, picture, preview, table
 from twigma_dagster.resources import LakeResource, Posts, Study
@@ -98,6 +100,32 @@ def tweets(
     parsed = parse.parse_pages(pages, month, hashtags["hashtag"].to_list())
     problems = {f"problem: {row['what']}": row["count"] for row in parsed.problems.iter_rows(named=True)}
     return {"tweets": parsed.tweets, "tweet_media": parsed.media}, problems
+
+
+class Refresh(dg.Config):
+    """Whether X is asked for the numbers of today."""
+
+    refresh: bool = Field(False, description="Look the month's posts up and keep their numbers of today too")
+
+
+@table("snapshots", group=GROUP, pool=X_POOL)
+def snapshots(
+    context: dg.AssetExecutionContext,
+    config: Refresh,
+    lake: LakeResource,
+    posts: Posts,
+    tweets: pl.DataFrame,
+) -> tuple[pl.DataFrame, Metadata]:
+    """Number 0 is what the collection brought, for nothing; a refresh looks every post up again.
+
+    `ops: {snapshots: {config: {refresh: true}}}` in the Launchpad, or the schedule `refresh`. X charges for a
+    lookup as for a post. What it says is gone goes to the inbox, for `tombstones`.
+    """
+    store, month = lake.open(), context.partition_key
+    before = store.read("snapshots", month) if store.has("snapshots", month) else None
+    now = posts.look_up(store, month, tweets, context.log.info) if config.refresh else None
+    found = keep_snapshots(tweets, before, now)
+    return found, {"snapshots": found["snapshot"].n_unique(), **changes(found)}
 
 
 @table("tweet_counts", group=GROUP, pool=X_POOL)

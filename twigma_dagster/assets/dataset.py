@@ -8,11 +8,12 @@ import polars as pl
 from twigma_core import contact
 from twigma_core.analysis.codebook import Codebook
 from twigma_core.analysis.summary import EmbeddingSummary, summary_row
+from twigma_core.collect.snapshots import settled
 from twigma_core.dataset import build_dataset
 from twigma_core.images.lookalikes import find_lookalikes, fingerprint
 from twigma_core.lake import ArrayTable
 from twigma_dagster.declare import Metadata, picture, table
-from twigma_dagster.resources import LakeResource
+from twigma_dagster.resources import LakeResource, Study
 
 GROUP = "dataset"
 
@@ -43,14 +44,21 @@ def lookalikes(
 def dataset(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
+    study: Study,
     tweets: pl.DataFrame,
+    snapshots: pl.DataFrame,
     tweet_media: pl.LazyFrame,
     images: pl.LazyFrame,
     lookalikes: pl.DataFrame,
     captions: pl.DataFrame,
     nsfw_scores: pl.DataFrame,
 ) -> tuple[dict[str, pl.DataFrame], Metadata]:
-    """Duplicates go by media id, file, pixels, then embedding; the first posting of all months wins."""
+    """Duplicates go by media id, file, pixels, then embedding; the first posting of all months wins.
+
+    Likes are those of the collection, or with TWIGMA_LIKES=settled those of the latest snapshot.
+    """
+    if study.likes == "settled":
+        tweets = settled(tweets, snapshots)
     kept, dropped = build_dataset(
         context.partition_key, tweets, tweet_media, images, lookalikes, captions, nsfw_scores
     )

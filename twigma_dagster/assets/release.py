@@ -8,6 +8,7 @@ import polars as pl
 from twigma_core import __version__
 from twigma_core.analysis import paper
 from twigma_core.catalog import write_catalog
+from twigma_core.collect.tombstones import Gone
 from twigma_core.figures import FIGURES
 from twigma_core.lake import Lake
 from twigma_core.provenance import Provenance, Upstream
@@ -45,7 +46,7 @@ def paper_comparison(lake: LakeResource, study: Study) -> pl.DataFrame:
     return paper.paper_comparison(found, synthetic=study.synthetic or bool(study.notice))
 
 
-@table("release", group=GROUP, kinds=("csv",))
+@table("release", group=GROUP, reads=("tombstones",), kinds=("csv",))
 def release(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
@@ -68,6 +69,7 @@ def release(
         profile=study.release_profile,
         version=study.release_version,
         publication=study.publication,
+        withdrawn=Gone.of(store).posts,
     )
     return made.files, {"folder": dg.MetadataValue.path(str(store.path(made.folder))), **made.summary()}
 
