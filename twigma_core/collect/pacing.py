@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 WINDOW_S = 900.0
 """X counts requests in windows of 15 minutes."""
@@ -72,3 +73,22 @@ def until(seconds: float, now: float | None = None) -> str:
     """Say a wait in words, with its end: "waiting 540 s, until 12:34:56 UTC"."""
     start = datetime.now(UTC) if now is None else datetime.fromtimestamp(now, UTC)
     return f"waiting {seconds:.0f} s, until {start + timedelta(seconds=seconds):%H:%M:%S} UTC"
+
+
+CLOCK_S = 300.0
+"""Seconds that this machine's clock may differ from X's: a month is over by the clock, and only once."""
+
+
+def clock_drift(headers: Mapping[str, str]) -> str | None:
+    """Say by how much this machine's clock is wrong, by the time in an answer; None where it is not, or untold.
+
+    By a clock that is ahead, a month that has not ended would count as collected for ever.
+    """
+    try:
+        ahead = time.time() - parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return None
+    if abs(ahead) <= CLOCK_S:
+        return None
+    where = "ahead of" if ahead > 0 else "behind"
+    return f"this machine's clock is {abs(ahead):,.0f} s {where} X's; set it right, then run again"

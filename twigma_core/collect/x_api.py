@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +24,7 @@ import tweepy
 from requests.adapters import HTTPAdapter
 
 from twigma_core.collect import fields
-from twigma_core.collect.pacing import Pacer, Say, until
+from twigma_core.collect.pacing import Pacer, Say, clock_drift, until
 from twigma_core.collect.pages import Window
 from twigma_core.collect.redact import REDACT
 
@@ -50,8 +49,6 @@ REQUESTS_A_WINDOW = 300
 LOOKUPS_A_WINDOW = 3500
 ACCOUNTS_A_WINDOW = 300
 JOBS_A_WINDOW = 150
-CLOCK_S = 300.0
-"""Seconds that this machine's clock may differ from X's: a month is over by the clock, and only once."""
 KEPT = "Pages collected so far are kept"
 _UNUSABLE = 5
 _API = "https://api.twitter.com"
@@ -185,8 +182,8 @@ class XClient:
         self._pacers = {name: Pacer(pace_s, limit if pace_s else None) for name, limit in limits.items()}
         # The reply itself: its bytes are kept as they came, and its headers tell what remains.
         self._client = tweepy.Client(token, return_type=requests.Response, wait_on_rate_limit=False)
-        self._base_url, self._timeout_s = base_url, timeout_s
-        self._adapter = _Adapter(timeout_s, _loopback(base_url) if base_url else None)
+        self.base_url, self.timeout_s = base_url, timeout_s
+        self._adapter = _Adapter(timeout_s, loopback(base_url) if base_url else None)
         session = self._client.session
         session.mount("https://", self._adapter)
         session.max_redirects = 0  # X's API has none, and a token must not follow one
@@ -280,45 +277,6 @@ class XClient:
             raise XApiError("X's reply holds no compliance job; run again later")
         return job
 
-    def upload(self, url: str, ids: bytes) -> None:
-        """Send the ids of a compliance job, one a line, to the address that X named for it.
-
-        Raises:
-            XApiError: the address is not one to send to, or did not take them.
-        """
-        self._transfer("PUT", url, ids)
-
-    def download(self, url: str) -> bytes:
-        """Return the result of a compliance job: a line of JSON an id that is gone.
-
-        Raises:
-            XApiError: as `upload`.
-        """
-        return self._transfer("GET", url, None)
-
-    def _transfer(self, method: str, url: str, data: bytes | None) -> bytes:
-        """Talk to the store of compliance jobs: its addresses are signed, so the token is not sent along."""
-        if self._base_url:
-            _loopback(url)
-        elif urlsplit(url).scheme != "https":
-            raise XApiError(f"X named {url[:60]!r} for a compliance job, which is not an https address")
-        try:
-            answer = requests.request(
-                method,
-                url,
-                data=data,
-                headers={"Content-Type": "text/plain"},
-                timeout=self._timeout_s,
-                allow_redirects=False,
-            )
-        except requests.RequestException as error:
-            raise XApiError(
-                f"the store of compliance jobs did not answer ({type(error).__name__}); run again later"
-            ) from None
-        if answer.status_code not in (200, 201):
-            raise XApiError(f"the store of compliance jobs refused ({answer.status_code}); run again later")
-        return answer.content
-
     def _fits(self, query: str) -> None:
         if len(query) > self.tier.query_length:
             raise XApiError(
@@ -365,7 +323,8 @@ class XClient:
         pacer.told(answer.headers)
         if answer.status_code != 200:
             raise explain(answer, token, self.tier)
-        _clocks_agree(answer)
+        if drift := clock_drift(answer.headers):
+            raise XApiError(f"{drift}. {KEPT}")
         body = _json(answer)
         if not isinstance(body, dict) or (meta and not isinstance(body.get("meta"), dict)):
             raise Passing(f"the reply is not an object with {'meta' if meta else 'data'}", answered=True)
@@ -395,7 +354,12 @@ class _InVain(tenacity.stop.stop_base):
         return self._answers >= _UNUSABLE
 
 
-def _loopback(base_url: str) -> str:
+def loopback(base_url: str) -> str:
+    """Return an address of this machine without a slash at its end.
+
+    Raises:
+        ValueError: it is another's.
+    """
     parts = urlsplit(base_url)
     host = parts.hostname or ""
     try:
@@ -463,20 +427,6 @@ def explain(answer: requests.Response, token: str | None = None, tier: Tier = AL
     if status == 400 and token and "token" in " ".join(told):
         return TokenRefused(f"X does not take the page token any more ({words})")
     return XApiError(f"X refused the request ({words}); check the query and the month")
-
-
-def _clocks_agree(answer: requests.Response) -> None:
-    """Refuse to go on by a wrong clock: a month that has not ended would count as collected for ever."""
-    try:
-        theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
-    except (KeyError, ValueError):
-        return
-    ahead = time.time() - theirs
-    if abs(ahead) > CLOCK_S:
-        raise XApiError(
-            f"this machine's clock is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} X's; set "
-            f"it right, then run again. {KEPT}"
-        )
 
 
 def _reset(answer: requests.Response) -> float | None:

@@ -24,7 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,88 +35,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from twigma_core.sample import api_objects, media, queries
+from twigma_core.sample.jobs import gone_of, job_routes
+from twigma_core.sample.limits import Limiter, ServerOptions
 from twigma_core.sample.world import UnknownMedium, World, load
 
 HOST = "127.0.0.1"
 COUNT_DAYS = 31
 LOOKUP_IDS = 100
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """How the server behaves beside answering.
-
-    Attributes:
-        search_limit: requests to search, and as many to counts, in a window; X's is 300.
-        lookup_limit: requests to lookup in a window; X's is 3,500.
-        window_s: length of the window; X's is 15 minutes.
-        min_interval_s: search requests that come closer together get 429; X's is 1, 0 switches it off.
-        empty_pages: answer an empty page with a next_token after the first page of each search, as X does
-            now and then.
-        faults: statuses to answer the first API requests with, such as (503, 429), before any true answer.
-        bare_429: leave the rate-limit headers away from every 429.
-        accounts: accounts that are "protected" or "suspended" by now, by author id: their posts are found
-            by no search, and lookup does not say which of the two it is, as X's does not.
-        withheld: posts that are withheld by now, by id, with the countries; they are given all the same.
-        gone: posts that are deleted by now, by id, with the reason that a compliance job gives.
-        compliance: the token may have compliance jobs; else they are refused.
-        clock: the time of day in the world: later posts are not there yet. None shows all of them.
-        settle_days: days in which about two thirds of a post's likes come in, by `clock`; 0 has all at once.
-
-    `accounts`, `withheld` and `gone` are looked at anew with each request, so a test may change them.
-    """
-
-    search_limit: int = 300
-    lookup_limit: int = 3500
-    window_s: float = 900.0
-    min_interval_s: float = 0.0
-    empty_pages: bool = True
-    faults: tuple[int, ...] = ()
-    bare_429: bool = False
-    accounts: Mapping[str, str] = field(default_factory=dict)
-    withheld: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    gone: Mapping[str, str] = field(default_factory=dict)
-    compliance: bool = True
-    clock: Callable[[], datetime] | None = None
-    settle_days: float = 0.0
-
-
-@dataclass
-class Limiter:
-    """Counts requests by endpoint and window; `requests` and `asked`, in order, are what tests read."""
-
-    options: ServerOptions
-    faults: list[int] = field(init=False)
-    requests: Counter[str] = field(default_factory=Counter)
-    asked: list[tuple[str, str]] = field(default_factory=list)
-    _windows: dict[str, tuple[float, int]] = field(default_factory=dict)
-    _last: dict[str, float] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self.faults = list(self.options.faults)
-
-    def admit(self, endpoint: str, now: float) -> tuple[int, dict[str, str]]:
-        """Return the status (200 to go on) and the rate-limit headers of a request."""
-        limit = self.options.lookup_limit if endpoint == "lookup" else self.options.search_limit
-        with self._lock:
-            self.requests[endpoint] += 1
-            start, used = self._windows.get(endpoint, (now, 0))
-            if now - start >= self.options.window_s:
-                start, used = now, 0
-            hurried = endpoint.startswith("search") and now - self._last.get(endpoint, -math.inf) < (
-                self.options.min_interval_s
-            )
-            self._last[endpoint] = now
-            status = self.faults.pop(0) if self.faults else 429 if used >= limit or hurried else 200
-            used += status == 200
-            self._windows[endpoint] = (start, used)
-        headers = {
-            "x-rate-limit-limit": str(limit),
-            "x-rate-limit-remaining": str(max(limit - used, 0)),
-            "x-rate-limit-reset": str(math.ceil(start + self.options.window_s)),
-        }
-        return status, {} if status == 429 and self.options.bare_429 else headers
 
 
 class BadRequest(ValueError):
@@ -294,21 +219,10 @@ class Api:
         ]
         return body | ({"errors": errors} if errors else {})
 
-    def compliance(self, kind: str, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Return what a compliance job says of ids: those alone that are gone, unknown ones not at all."""
+    def gone_of(self, kind: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what a compliance job says of ids; see `jobs.gone_of`."""
         posts = {post["tweet_id"]: post for post in self.world.post_rows}
-        found = []
-        for one in ids:
-            author = posts.get(one, {}).get("author_id") if kind == "tweets" else one
-            reason = self.options.accounts.get(str(author))
-            if kind == "tweets" and one in posts and posts[one]["status"] == "deleted":
-                reason = "deleted"
-            reason = self.options.gone.get(one, reason)
-            if reason:
-                created = api_objects.timestamp(posts[one]["created_at"]) if one in posts else None
-                said = {"id": one, "action": "delete", "created_at": created, "redacted_at": created}
-                found.append(said | {"reason": reason})
-        return found
+        return gone_of(kind, ids, posts, self.options.gone, self.options.accounts)
 
     def users(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Return the accounts with the ids asked for; suspended and unknown ones stand in errors."""
@@ -377,56 +291,9 @@ def make_app(world: World | None = None, options: ServerOptions | None = None) -
         row = known.media_rows[media_id]
         return Response(data, media_type="image/png" if row["format"] == "PNG" else "image/jpeg")
 
-    jobs: dict[str, dict[str, Any]] = {}
-
-    def admitted(request: Request, name: str) -> Response | None:
-        if not request.headers.get("authorization", "").lower().startswith("bearer "):
-            return _error(401, "Unauthorized", "Unauthorized")
-        limiter.asked.append((name, request.url.path))
-        status, headers = limiter.admit(name, time.time())
-        if status == 200 and not chosen.compliance:
-            status = 403
-        return None if status == 200 else _error(status, "Error", "no compliance jobs", headers)
-
-    async def create_job(request: Request) -> Response:
-        if refused := admitted(request, "compliance"):
-            return refused
-        kind = (await request.json()).get("type")
-        if kind not in ("tweets", "users"):
-            return _error(400, "Invalid Request", "`type` is neither tweets nor users")
-        number = str(len(jobs) + 1)
-        address = f"{request.base_url}compliance/{number}"
-        jobs[number] = {"id": number, "type": kind, "status": "created"}
-        jobs[number] |= {"upload_url": address, "download_url": address}
-        return JSONResponse({"data": jobs[number]})
-
-    def job(request: Request) -> Response:
-        known_job = jobs.get(str(request.path_params["job"]))
-        if refused := admitted(request, "compliance"):
-            return refused
-        if known_job is None:
-            return _error(404, "Not Found", "no such job")
-        # A job that has its ids is in progress for one look, then complete.
-        shown = {key: value for key, value in known_job.items() if key != "ids"}
-        if "ids" in known_job:
-            known_job["status"] = "in_progress" if known_job["status"] == "created" else "complete"
-        return JSONResponse({"data": shown | {"status": known_job["status"]}})
-
-    async def transfer(request: Request) -> Response:
-        known_job = jobs.get(str(request.path_params["job"]))
-        if known_job is None or "authorization" in request.headers:
-            return Response("no such job, or a token that has no business here", 403)
-        if request.method == "PUT":
-            known_job["ids"] = (await request.body()).decode().split()
-            return Response("")
-        found = api.compliance(known_job["type"], known_job["ids"])
-        return Response("".join(json.dumps(one) + "\n" for one in found))
-
     app = Starlette(
         routes=[
-            Route("/2/compliance/jobs", create_job, methods=["POST"]),
-            Route("/2/compliance/jobs/{job}", job),
-            Route("/compliance/{job}", transfer, methods=["GET", "PUT"]),
+            *job_routes(lambda name: limiter.admit(name, time.time())[0], api.gone_of, chosen.compliance),
             Route("/2/tweets/search/all", endpoint("search/all", lambda query: api.search(query, 500))),
             Route("/2/tweets/search/recent", endpoint("search/recent", lambda query: api.search(query, 100))),
             Route("/2/tweets/counts/all", endpoint("counts/all", api.counts)),
