@@ -80,7 +80,7 @@ CLOCK_S = 300.0
 
 
 def clock_drift(headers: Mapping[str, str]) -> str | None:
-    """Say by how much this machine's clock is wrong, by the time in an answer; None where it is not, or untold.
+    """Say by how much this machine's clock is wrong, by the time in an answer; None where it is right.
 
     By a clock that is ahead, a month that has not ended would count as collected for ever.
     """

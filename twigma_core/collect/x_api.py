@@ -90,6 +90,10 @@ class TokenRefused(XApiError):
     """X does not take a page token any more."""
 
 
+class Forbidden(XApiError):
+    """X does not let this token have what was asked for (403)."""
+
+
 class Passing(Exception):
     """A failure worth another try.
 
@@ -421,7 +425,7 @@ def explain(answer: requests.Response, token: str | None = None, tier: Tier = AL
         return XApiError(f"X does not accept the token ({words}); set {SETTING} to a valid bearer token")
     if status == 403:
         access = "full-archive search, or set TWIGMA_X_SEARCH=recent" if tier.reach is None else "search"
-        return XApiError(
+        return Forbidden(
             f"X refused ({words}); the token in {SETTING} must belong to a project with {access}"
         )
     if status == 400 and token and "token" in " ".join(told):

@@ -2,8 +2,7 @@
 
     POST /2/compliance/jobs   GET /2/compliance/jobs/<id>   PUT, GET /compliance/<id>
 
-The store that takes ids and gives results is X's no more than here: its addresses are signed, and it refuses a
-token, which has no business there.
+The store that takes ids and gives results refuses a token: X's has signed addresses, so none belongs there.
 """
 
 from __future__ import annotations
