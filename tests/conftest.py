@@ -20,6 +20,22 @@ settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
 
 ROOT = Path(__file__).resolve().parents[1]
+ON_RAY = ("test_lanes", "test_deployment")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, where two processes share the tests, those that share something costly.
+
+    The built sample is made once; one machine has one Ray cluster; what a module starts it starts once. The
+    longest group comes first, so that no process ends with it alone.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("sample" if _is_long(item) else item.path.stem))
+    items.sort(key=lambda item: not _is_long(item))
+
+
+def _is_long(item: pytest.Item) -> bool:
+    return "sample" in getattr(item, "fixturenames", ()) or item.path.stem in ON_RAY
 
 
 @pytest.fixture(scope="session")

@@ -185,6 +185,8 @@ def _start_all(running: Deployment, owned_by_postgres: Path) -> None:
                 running.wait_until(earlier, _health(found[earlier]), earlier)
         words = [w.replace("/etc/caddy/", f"{ROOT}/deploy/") for w in _command(found[name])]
         running.start(name, words)
+    listens = "import socket; socket.create_connection(('127.0.0.1', 443), 5).close()"
+    running.wait_until("proxy", [sys.executable, "-c", listens], "proxy", 60)
 
 
 def _health(service: Mapping[str, Any]) -> list[str]:
