@@ -27,6 +27,7 @@ types: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.download
 	$(BIN)/python -m benchmarks.embed
+	$(BIN)/python -m benchmarks.analysis
 
 .venv/ready: requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }

@@ -1,7 +1,8 @@
 """A notebook's code run in order in a fresh interpreter, with what its cells show.
 
 For docs/notebook.ipynb, which a test runs and `python -m twigma_dagster.docs --notebook` rewrites. Its cells
-are plain Python: no magics. What a cell shows is what it prints, its last expression, and matplotlib's figures.
+are plain Python: no magics. What a cell shows is what it prints, its last expression, and matplotlib's
+figures.
 """
 
 from __future__ import annotations
