@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from twigma_core.references.folder import Fields, find_metadata, join_files, read_folder, read_metadata
-from twigma_core.references.rows import CorpusError, ReferenceRow, list_pictures
+from twigma_core.references.rows import CorpusError, ReferenceRow, list_pictures, loose_tables
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def read_diffusiondb(folder: Path) -> Iterator[ReferenceRow]:
         yield from join_files(files, table, "part JSON")
         return
     names = {Path(relative).name for relative in files}
-    for index in sorted(folder.rglob("*.parquet")):
+    for index in loose_tables(folder):
         elsewhere = 0
         for row in read_metadata(index):
             if Path(row["file"] or "").name in names:

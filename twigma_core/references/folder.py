@@ -44,7 +44,7 @@ def read_folder(
     Args:
         folder: where the pictures are.
         metadata: CSV with a column for the file, relative to `folder`, and any of title, artist, style,
-            prompt and prompt_id (`COLUMNS`); by default the first of `names` that exists.
+            prompt and prompt_id (`COLUMNS`); by default the first of `names` that exists, else the only CSV.
         names: names of metadata files to look for, in any case.
 
     Yields:
@@ -62,9 +62,19 @@ def read_folder(
 
 
 def find_metadata(folder: Path, names: Sequence[str] = METADATA_FILES) -> Path | None:
-    """Return the first metadata file of `names` in a folder, in any case, or None."""
+    """Return the first metadata file of `names` in a folder, in any case, else the only CSV, or None.
+
+    Raises:
+        CorpusError: there are several CSV files, and none has such a name.
+    """
     present = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_file()}
-    return next((present[name.lower()] for name in names if name.lower() in present), None)
+    named = next((present[name.lower()] for name in names if name.lower() in present), None)
+    tables = sorted(name for name in present if name.endswith(".csv") and not name.startswith("."))
+    if named is None and len(tables) > 1:
+        raise CorpusError(
+            f"folder {folder} has several tables ({', '.join(tables)}); call that of the pictures {names[0]}"
+        )
+    return named or (present[tables[0]] if tables else None)
 
 
 def read_metadata(path: Path) -> Iterator[Fields]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from twigma_core.images.shards import MAX_BYTES, Place, ShardWriter
 from twigma_core.lake import Lake
 from twigma_core.references.artbench import read_artbench
 from twigma_core.references.diffusiondb import read_diffusiondb
+from twigma_core.references.img2dataset import read_shards
 from twigma_core.references.laion import read_laion
-from twigma_core.references.rows import CorpusError, ReferenceRow, require_folder, require_rows
+from twigma_core.references.rows import CorpusError, ReferenceRow, prompt_key, require_folder, require_rows
 
 _READERS: dict[str, Callable[[Path], Iterator[ReferenceRow]]] = {
     "laion": read_laion,
@@ -40,13 +43,24 @@ def shard_folder(corpus: str) -> str:
 def load_corpus(corpus: str, location: str | Path) -> Iterator[ReferenceRow]:
     """Return the rows of a corpus: laion, artbench or diffusiondb, read from its folder.
 
+    Pictures lie in it as files, in img2dataset's shards, or both. A shard's captions are titles, and prompts
+    in diffusiondb.
+
     Raises:
         CorpusError: no such corpus, no such folder, nothing in it, or metadata that cannot be read.
     """
     if corpus not in _READERS:
         raise CorpusError(f"reference_images/{corpus}: no such corpus; known: {', '.join(_READERS)}")
     folder = require_folder(corpus, location)
-    return iter(require_rows(corpus, folder, _READERS[corpus](folder)))
+    rows = chain(_READERS[corpus](folder), _shard_rows(corpus, folder))
+    return iter(require_rows(corpus, folder, rows))
+
+
+def _shard_rows(corpus: str, folder: Path) -> Iterator[ReferenceRow]:
+    for row in read_shards(folder):
+        if corpus == "diffusiondb":
+            row = replace(row, title=None, prompt=row.title, prompt_id=prompt_key(row.title))
+        yield row
 
 
 def import_corpus(
@@ -116,7 +130,8 @@ def _open(row: ReferenceRow, max_bytes: int) -> tuple[bytes, PictureInfo | tuple
         return b"", ("refused" if row.refused else "unavailable", row.reason or "no file")
     try:
         with row.path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+            file.seek(row.offset)
+            data = file.read(max_bytes + 1 if row.length is None else min(row.length, max_bytes + 1))
     except OSError as error:
         return b"", ("unavailable", f"the file cannot be read: {error.strerror or type(error).__name__}")
     if len(data) > max_bytes:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from twigma_core.references.folder import METADATA_FILES, find_metadata, read_folder
-from twigma_core.references.rows import CorpusError, ReferenceRow, list_pictures
+from twigma_core.references.rows import CorpusError, ReferenceRow, list_pictures, loose_tables
 
 _LONGEST_CAPTION = 10_000
 
@@ -32,7 +32,7 @@ def read_laion(folder: Path) -> Iterator[ReferenceRow]:
     """
     captions = sorted(path.name for path in folder.iterdir() if path.match("[cC]aptions*.csv"))
     names = (*METADATA_FILES, *captions)
-    parquet = sorted(folder.rglob("*.parquet"))
+    parquet = loose_tables(folder)
     if find_metadata(folder, names) is None and parquet:
         yield from _read_parquet_rows(folder, parquet)
         return

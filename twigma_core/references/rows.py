@@ -28,7 +28,7 @@ class ReferenceRow:
 
     Attributes:
         image_id: its id within the corpus: the path relative to the corpus's folder.
-        path: its file; None where there is none, and `reason` says why.
+        path: its file, or the shard that holds it; None where there is none, and `reason` says why.
         title: title or caption.
         artist: artist.
         style: style, genre or class.
@@ -36,6 +36,8 @@ class ReferenceRow:
         prompt_id: same for all pictures of one prompt; by default derived from the prompt.
         reason: why there is no file.
         refused: the metadata's file name was refused rather than not found.
+        offset: first byte of the picture within `path`.
+        length: its number of bytes; None is up to the end.
     """
 
     image_id: str
@@ -47,6 +49,8 @@ class ReferenceRow:
     prompt_id: str | None = None
     reason: str | None = None
     refused: bool = False
+    offset: int = 0
+    length: int | None = None
 
 
 def prompt_key(prompt: str | None) -> str | None:
@@ -81,7 +85,7 @@ def require_rows(corpus: str, folder: Path, rows: Iterable[ReferenceRow]) -> lis
     if not found:
         raise CorpusError(
             f"reference_images/{corpus}: folder {folder} holds no pictures "
-            f"({', '.join(sorted(PICTURE_SUFFIXES))}) and no metadata; "
+            f"({', '.join(sorted(PICTURE_SUFFIXES))}), no shards and no metadata; "
             f"put the corpus there or change {SETTING}"
         )
     return found
@@ -97,6 +101,11 @@ def list_pictures(folder: Path) -> dict[str, Path]:
                 path = Path(root, name)
                 found[path.relative_to(folder).as_posix()] = path
     return dict(sorted(found.items()))
+
+
+def loose_tables(folder: Path) -> list[Path]:
+    """Return the Parquet files below a folder but for those of shards, which stand beside a tar."""
+    return [path for path in sorted(folder.rglob("*.parquet")) if not path.with_suffix(".tar").exists()]
 
 
 def safe_relative(name: str) -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from twigma_core.images.shards import iter_pictures, prune
+from twigma_core.images.shards import ShardWriter, iter_pictures, prune
 from twigma_core.lake import Lake
 from twigma_core.references.folder import read_folder
 from twigma_core.references.importer import import_corpus, load_corpus, shard_folder
@@ -142,6 +144,122 @@ def test_laion_reads_parquet_rows_and_sidecars(fill: Callable[..., Path]) -> Non
     titles = {row.image_id: row.title for row in rows if row.path}
     assert titles == {"00000/000000007.jpg": "by key", "cat.jpg": "by name", "plain.jpg": None}
     assert sorted(str(row.title) for row in rows if row.path is None) == ["none", "nothing"]
+
+
+def tar_of(path: Path, **members: int | str | bytes) -> None:
+    """Write a shard as webdataset lays it out."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            data = picture(content) if isinstance(content, int) else content
+            data = data.encode() if isinstance(data, str) else data
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+
+
+def shards(folder: Path) -> Path:
+    """Write two shards of img2dataset: one with its table, in which a download failed, and one without."""
+    folder.mkdir()
+    names: dict[str, int | str | bytes] = {
+        "000000000.jpg": 1,
+        "000000000.txt": "old words",
+        "000000000.json": "{}",
+        "000000002.jpg": b"<html>",
+    }
+    tar_of(folder / "00000.tar", **names)
+    pl.DataFrame(
+        {
+            "url": [f"https://a.example/{n}.jpg" for n in range(3)],
+            "caption": [" a cat ", "a dog", None],
+            "key": ["000000000", "000000001", "000000002"],
+            "status": ["success", "failed_to_download", "success"],
+            "error_message": [None, "HTTP Error 404: Not Found", None],
+        }
+    ).write_parquet(folder / "00000.parquet")
+    (folder / "00000_stats.json").write_text('{"count": 3}')
+    texts: dict[str, int | str | bytes] = {
+        "b.json": json.dumps({"caption": "from json"}),
+        "b.png": 2,
+        "c.txt": "alone",
+        "d.jpg": bytes(9_000),
+    }
+    tar_of(folder / "00001.tar", **texts)
+    return folder
+
+
+def test_img2dataset_shards_are_read_where_they_lie(tmp_path: Path) -> None:
+    folder, lake = shards(tmp_path / "corpus"), Lake(tmp_path / "lake")
+    table = import_corpus(lake, "laion", load_corpus("laion", folder), max_bytes=5_000)
+    assert {
+        row["image_id"]: (row["status"], row["title"], row["reason"]) for row in table.iter_rows(named=True)
+    } == {
+        "00000/000000000.jpg": ("ok", "a cat", None),
+        "00000/000000001": (
+            "unavailable",
+            "a dog",
+            "00000.tar: failed_to_download: HTTP Error 404: Not Found",
+        ),
+        "00000/000000002.jpg": ("undecodable", None, table["reason"][2]),
+        "00001/b.png": ("ok", "from json", None),
+        "00001/c": ("unavailable", "alone", "00001.tar: the shard has texts of it and no picture"),
+        "00001/d.jpg": ("refused", None, "larger than 5,000 bytes"),
+    }
+    assert dict(iter_pictures(lake, table)) == {"00000/000000000.jpg": picture(1), "00001/b.png": picture(2)}
+
+
+def test_a_shards_captions_are_prompts_in_diffusiondb(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "corpus")
+    (folder / "loose.jpg").write_bytes(picture(9))
+    rows = {row.image_id: row for row in load_corpus("diffusiondb", folder)}
+    first = rows["00000/000000000.jpg"]
+    assert (first.prompt, first.title, first.prompt_id) == ("a cat", None, prompt_key("a cat"))
+    assert rows["loose.jpg"].prompt is None and len(rows) == 7
+
+
+def test_our_own_shards_are_shards(tmp_path: Path) -> None:
+    """Pictures that this platform packed can be another one's corpus."""
+    lake = Lake(tmp_path / "lake")
+    writer = ShardWriter(lake, "shards/x")
+    for number in range(3):
+        writer.add(f"{number}.jpg", picture(number))
+    writer.close()
+    rows = list(load_corpus("artbench", tmp_path / "lake" / "shards" / "x"))
+    table = import_corpus(Lake(tmp_path / "other"), "artbench", rows)
+    assert [data for _, data in iter_pictures(Lake(tmp_path / "other"), table)] == [
+        picture(number) for number in range(3)
+    ]
+
+
+@pytest.mark.parametrize("damage", ["not a tar", "compressed", "no key", "hostile"])
+def test_a_shard_that_cannot_be_read_is_named(damage: str, tmp_path: Path) -> None:
+    folder = shards(tmp_path / "corpus")
+    if damage == "not a tar":
+        (folder / "00000.tar").write_bytes(b"<html>gone</html>" * 100)
+    elif damage == "compressed":
+        (folder / "00000.tar").write_bytes(gzip.compress((folder / "00000.tar").read_bytes()))
+    elif damage == "no key":
+        pl.DataFrame({"url": ["x"]}).write_parquet(folder / "00000.parquet")
+    else:
+        tar_of(folder / "00002.tar", **{"../../up.jpg": 1, "/root.jpg": 2})
+        link = tarfile.TarInfo("link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        with tarfile.open(folder / "00002.tar", "a") as tar:
+            tar.addfile(link)
+        found = [row for row in load_corpus("laion", folder) if row.image_id.startswith("00002")]
+        assert [row.image_id for row in found] == ["00002/_/_/up.jpg", "00002/root.jpg"]
+        assert all(row.path == folder / "00002.tar" for row in found)
+        return
+    with pytest.raises(CorpusError, match=r"00000\.(tar|parquet)"):
+        list(load_corpus("laion", folder))
+
+
+def test_the_only_table_of_a_folder_counts_whatever_it_is_called(fill: Callable[..., Path]) -> None:
+    folder = fill(**{"a.jpg": 1, "my pictures.csv": "path,painter,caption\na.jpg,Ann,a house\n"})
+    (row,) = load_corpus("artbench", folder)
+    assert (row.artist, row.title) == ("Ann", "a house")
+    (folder / "more.csv").write_text("file\na.jpg\n")
+    with pytest.raises(CorpusError, match=r"several tables \(more\.csv, my pictures\.csv\); call that of"):
+        load_corpus("artbench", folder)
 
 
 def test_errors_name_corpus_cause_and_cure(fill: Callable[..., Path], tmp_path: Path) -> None:
