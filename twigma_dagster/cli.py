@@ -74,7 +74,8 @@ def build(
 ) -> None:
     """Build the whole graph for a range of months from the source that the settings name.
 
-    Without months: all of the sample, or all that an archive holds.
+    Without months: all of the sample, or all that an archive holds. With TWIGMA_SOURCE=none: the reference
+    corpora and what compares them.
     """
     settings = prepare()
     from twigma_dagster.partitions import MONTHS
@@ -84,12 +85,16 @@ def build(
         wanted = _range(first, last, known)
     elif settings.source == "archive":
         wanted = _archived(settings, known)
+    elif settings.source == "none":
+        wanted = []
     elif settings.sample:
         from twigma_core.sample.world import load
 
         wanted = list(load().months)
     else:
         raise SettingsError("say which months to collect from X, such as: twigma build 2022-08 2022-10")
+    if wanted and settings.source == "none":
+        raise SettingsError("TWIGMA_SOURCE=none has no posts: say `twigma build` without months")
     _, complete, show = _build(wanted)
     show()
     raise typer.Exit(0 if complete else 1)
@@ -223,6 +228,9 @@ def _build(months: list[str]) -> tuple[Lake, bool, Callable[[], None]]:
         far, paid = settings.gpu_lane != "local", settings.source == "x"
         outcome = headless.build(defs, instance, lake, months, console, lanes=far, talk=paid)
     headless.show_built(lake, list(SCHEMAS), console)
+    if settings.source == "none" and outcome.skipped:
+        console.print(f"{len(outcome.skipped)} assets need posts and are not built: TWIGMA_SOURCE=none")
+        outcome.skipped = []
     headless.show_failures(outcome, console)
     show = partial(headless.show_places, lake, outcome.ran, time.monotonic() - start, console)
     return lake, not outcome.failed and not outcome.skipped, show

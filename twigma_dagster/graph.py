@@ -32,6 +32,14 @@ GATHERERS = ("report", "catalog", "paper_comparison")
 """Assets that show what is there, and say what is not, rather than wait for all of it."""
 OPTIONAL = {"hashtag_candidates": ("tweet_media", "images", "nsfw_scores")}
 """What an asset shows where it is there, and does without where it is not."""
+POSTS = {
+    "codebook": ("dataset", "embeddings"),
+    "divergence_matrix": ("summaries",),
+    "divergence_robustness": ("summaries",),
+    "variation_table": ("summaries",),
+    "pair_distances": ("summaries",),
+}
+"""What an asset reads of the posts, and does without in a lake that has none: corpora are compared alone."""
 
 
 def _list_is_as_reviewed(lake: Lake, _: str | None) -> bool:
@@ -128,6 +136,8 @@ def is_current(lake: Lake, name: str, partition: str | None, posts: Posts | None
         if source is None or source.data_version != up.data_version:
             return False
         read.setdefault(up.asset, set()).add(up.partition)
+    for asset in POSTS.get(name, ()):  # posts that came since
+        read.setdefault(asset, set())
     return all(keys == to_read(lake, name, partition, asset) for asset, keys in read.items())
 
 
@@ -158,13 +168,14 @@ def with_inputs(graph: dg.AssetGraph, lake: Lake, names: list[str], partition: s
     What gathers results for a reader is built of those that there are.
     """
     found: list[str] = []
+    without = {} if lake.partitions("raw_tweets") else POSTS
     for name in names:
         node = graph.get(dg.AssetKey(name))
         parents = [graph.get(key) for key in node.parent_keys]
         if name in GATHERERS or all(
             parent.key.path[-1] in found or _has(lake, parent, node.partitions_def, partition)
             for parent in parents
-            if parent.key.path[-1] not in OPTIONAL.get(name, ())
+            if parent.key.path[-1] not in (OPTIONAL | without).get(name, ())
         ):
             found.append(name)
     return found

@@ -38,8 +38,10 @@ class Settings(BaseSettings):
         description="PostgreSQL for Dagster's runs and events, as "
         "postgresql+psycopg2://user:password@host/name; empty is SQLite in HOME",
     )
-    source: Literal["sample", "x", "archive"] = Field(
-        "sample", description="Where posts come from: the shipped sample world, X's API, or an archive"
+    source: Literal["sample", "x", "archive", "none"] = Field(
+        "sample",
+        description="Where posts come from: the shipped sample world, X's API, an archive; or none, which "
+        "compares the reference corpora alone",
     )
     bearer_token: SecretStr | None = Field(
         None, validation_alias="X_BEARER_TOKEN", description="Token of X's API, for source=x"

@@ -11,23 +11,25 @@ from twigma_core.analysis import release_2023 as then_and_now
 from twigma_core.analysis.summary import EmbeddingSummary, add_up
 from twigma_core.lake import ArrayTable
 from twigma_dagster.declare import Metadata, table
-from twigma_dagster.resources import Study
+from twigma_dagster.resources import LakeResource, Study
 
 GROUP = "comparison"
 
 
-@table("codebook", group=GROUP, kinds=("faiss",))
+@table("codebook", group=GROUP, reads=("dataset", "embeddings"), kinds=("faiss",))
 def codebook(
-    study: Study,
-    dataset: pl.LazyFrame,
-    embeddings: ArrayTable,
-    reference_embeddings: dict[str, ArrayTable],
+    study: Study, lake: LakeResource, reference_embeddings: dict[str, ArrayTable]
 ) -> tuple[ArrayTable, Metadata]:
-    """k-means cells over equal numbers of each source, of several sizes; frozen until materialized anew."""
-    ids = dataset.select("image_id").collect()["image_id"]
-    sources = {"twigma": embeddings.take(ids).vectors} | {
-        corpus: stored.vectors for corpus, stored in reference_embeddings.items()
-    }
+    """k-means cells over equal numbers of each source, of several sizes; frozen until materialized anew.
+
+    Without posts it is fitted to the corpora alone.
+    """
+    store = lake.open()
+    sources = {corpus: stored.vectors for corpus, stored in reference_embeddings.items()}
+    if store.partitions("dataset"):
+        ids = store.scan("dataset").select("image_id").collect()["image_id"]
+        stored = store.read_all_arrays("embeddings", store.partitions("embeddings"))
+        sources = {"twigma": stored.take(ids).vectors, **sources}
     sizes = quantizer.fitting_sizes(sources)
     book, table = quantizer.fit_codebook(sources, sizes, seed=study.seed)
     too_large = [size for size in quantizer.SIZES if size not in sizes]
@@ -38,10 +40,12 @@ def _read(stored: dict[str, ArrayTable]) -> dict[str, EmbeddingSummary]:
     return {key: EmbeddingSummary.from_arrays(dict(value.arrays)) for key, value in stored.items()}
 
 
-def _sources(
-    summaries: dict[str, ArrayTable], reference_summaries: dict[str, ArrayTable]
-) -> dict[str, EmbeddingSummary]:
-    return {"twigma": add_up(_read(summaries).values()), **_read(reference_summaries)}
+def _sources(lake: LakeResource, reference_summaries: dict[str, ArrayTable]) -> dict[str, EmbeddingSummary]:
+    """Return the summary of each source: the posts, where there are any, and the corpora."""
+    store = lake.open()
+    months = {key: store.read_arrays("summaries", key) for key in store.partitions("summaries")}
+    posts = {"twigma": add_up(_read(months).values())} if months else {}
+    return {**posts, **_read(reference_summaries)}
 
 
 @table("release_2023_comparison", group=GROUP)
@@ -61,22 +65,18 @@ def divergences(
     return divergence.month_divergences(context.partition_key, month, _read(reference_summaries))
 
 
-@table("divergence_matrix", group=GROUP)
-def divergence_matrix(
-    summaries: dict[str, ArrayTable], reference_summaries: dict[str, ArrayTable]
-) -> pl.DataFrame:
+@table("divergence_matrix", group=GROUP, reads=("summaries",))
+def divergence_matrix(lake: LakeResource, reference_summaries: dict[str, ArrayTable]) -> pl.DataFrame:
     """Every source against every other (Figure 2c), over the sum of all months."""
-    return divergence.divergence_table(_sources(summaries, reference_summaries))
+    return divergence.divergence_table(_sources(lake, reference_summaries))
 
 
-@table("divergence_robustness", group=GROUP, kinds=("faiss",))
+@table("divergence_robustness", group=GROUP, reads=("summaries",), kinds=("faiss",))
 def divergence_robustness(
-    divergence_matrix: pl.DataFrame,
-    summaries: dict[str, ArrayTable],
-    reference_summaries: dict[str, ArrayTable],
+    lake: LakeResource, divergence_matrix: pl.DataFrame, reference_summaries: dict[str, ArrayTable]
 ) -> tuple[pl.DataFrame, Metadata]:
     """The matrix again over quantizers of 4 to 500 cells, each from several seeds: does the order hold?"""
-    rows = robustness.divergence_robustness(_sources(summaries, reference_summaries), divergence_matrix)
+    rows = robustness.divergence_robustness(_sources(lake, reference_summaries), divergence_matrix)
     return rows, robustness.in_words(rows)
 
 
@@ -88,15 +88,15 @@ def variation_metrics(context: dg.AssetExecutionContext, summaries: ArrayTable) 
     )
 
 
-@table("variation_table", "pair_distances", group=GROUP)
+@table("variation_table", "pair_distances", group=GROUP, reads=("summaries",))
 def variation_table(
-    summaries: dict[str, ArrayTable],
+    lake: LakeResource,
     reference_summaries: dict[str, ArrayTable],
     reference_embeddings: dict[str, ArrayTable],
     text_embeddings: dict[str, ArrayTable],
 ) -> dict[str, pl.DataFrame]:
     """Each source, and pairs of one artist or one prompt (Figures 3a and 3b)."""
-    sources = _sources(summaries, reference_summaries)
+    sources = _sources(lake, reference_summaries)
     groups = variation_tables.groups_of(reference_embeddings)
     return {
         "variation_table": variation_tables.variation_table(sources, groups),
