@@ -85,6 +85,8 @@ class LaneExecutor(StepDelegatingExecutor):
             yield from super().execute(plan_context, execution_plan)
         finally:
             self._router.close()
+            # Steps that were terminated say nothing; without this their slots stay taken for minutes.
+            plan_context.instance.event_log_storage.free_concurrency_slots_for_run(plan_context.run_id)
 
 
 def gpu_lane(settings: Settings) -> LocalHandler | RemoteHandler:

@@ -172,6 +172,7 @@ def test_terminating_a_run_stops_its_step(here: Place) -> None:
     run.send_signal(signal.SIGTERM)
     wait_until_gone(pid, 15)
     run.wait(30)
+    assert here.slots_taken() == 0
     assert not (here.folder / "gpu_two.json").exists()
 
 
@@ -305,9 +306,11 @@ def test_terminating_a_run_stops_its_ray_job(far: Place, ray: object) -> None:
     far.hold("gpu_one")
     run = far.start("gpu_one")
     pid = far.note("gpu_one")["pid"]
+    assert far.slots_taken() == 1
     run.send_signal(signal.SIGTERM)
     wait_until_gone(pid, 30)
     run.wait(30)
+    assert far.slots_taken() == 0
 
 
 def test_a_request_that_no_node_can_meet_is_refused(far: Place, ray: object) -> None:
