@@ -7,6 +7,8 @@ import re
 import pytest
 
 from benchmarks import coverage
+from tests.core.analysis.made import unit
+from twigma_core.analysis.kernel import kernel_distance
 
 RUNS = 40
 BIASED = {"frechet, source"}  # there to show what the correction is for
@@ -30,3 +32,10 @@ def test_the_program_prints_tables(capsys: pytest.CaptureFixture[str]) -> None:
     tables = re.findall(r"\n\| setting \|.*\n\|---", printed)
     assert len(tables) == len(coverage.PARTS)
     assert "withheld" in printed and "%" in printed
+    coverage.main(["--small", "--runs", "2", "--parts", "conditions"])
+    assert capsys.readouterr().out.count("| setting |") == 1
+
+
+def test_the_kernel_distance_of_many_rows_is_that_of_all_pairs() -> None:
+    x, y = unit(90, 5, 0), unit(70, 5, 1, shift=0.5)
+    assert coverage.kernel_of_many(x, y) == pytest.approx(kernel_distance(x, y, gamma=1.0), rel=1e-9)

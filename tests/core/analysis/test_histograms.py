@@ -46,6 +46,18 @@ def test_histogram_measures_hold_their_laws(p: np.ndarray, q: np.ndarray) -> Non
     assert divergence.mauve_score(p, p) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("gap", [0.3, 1.0, 3.0])
+def test_mauve_is_the_area_under_a_curve_of_many_more_mixtures(gap: float) -> None:
+    p = np.random.default_rng(0).dirichlet(np.ones(10))
+    q = p * np.exp(gap * np.random.default_rng(1).normal(size=10))
+    q /= q.sum()
+    weights = np.linspace(0, 1, 5_001)[1:-1, None]
+    mixtures = weights * p + (1 - weights) * q
+    x = [1.0, *np.exp(-5 * entropy(q[None], mixtures, axis=1)), 0.0]
+    y = [0.0, *np.exp(-5 * entropy(p[None], mixtures, axis=1)), 1.0]
+    assert divergence.mauve_score(p, q) == pytest.approx(-np.trapezoid(y, x), abs=1e-3)
+
+
 def test_mauve_falls_as_histograms_part() -> None:
     scores = [divergence.mauve_score([100 - k, k], [k, 100 - k]) for k in (50, 40, 25, 10, 0)]
     assert all(a > b for a, b in itertools.pairwise(scores))
