@@ -41,7 +41,12 @@ def kernel_interval(p: EmbeddingSummary, q: EmbeddingSummary) -> Interval:
 def _kernel_interval(
     x: np.ndarray, y: np.ndarray, degree: int, gamma: float | None, coef0: float
 ) -> tuple[float, float]:
-    """Return the unbiased estimate and its variance, of first and second order (Serfling 1980)."""
+    """Return the unbiased estimate and its variance, from the first-order effect of each row.
+
+    The spread of these effects holds that of second order twice over, so the variance is too large where sets
+    are alike. Taking that part off makes it unbiased, but then an interval of few rows holds the truth less
+    often than it says: in 89 to 94 of 100 draws instead of 93 to 96 (`benchmarks/coverage.py`).
+    """
     x, y = check_rows(x, "x").astype(np.float64), check_rows(y, "y").astype(np.float64)
     n, m = len(x), len(y)
     if min(n, m) < 2 or x.shape[1] != y.shape[1]:
@@ -57,16 +62,4 @@ def _kernel_interval(
     x_own, y_own = xx.sum(axis=1) / (n - 1), yy.sum(axis=1) / (m - 1)
     x_other, y_other = xy.mean(axis=1), xy.mean(axis=0)
     value = float(x_own.mean() + y_own.mean() - 2 * xy.mean())
-    first = 4 * (x_own - x_other).var() / n + 4 * (y_own - y_other).var() / m
-    second = 2 * _double_centred(xx, x_own) / n**2 + 2 * _double_centred(yy, y_own) / m**2
-    rest = xy - x_other[:, None] - y_other[None, :] + xy.mean()
-    second += 4 * float(np.square(rest).mean()) / (n * m)
-    # row means spread by first-order effects and, a second time over, by second-order ones
-    return value, float(max(first - second, second))
-
-
-def _double_centred(kernel: np.ndarray, own: np.ndarray) -> float:
-    """Return the mean square, off the diagonal, of a kernel less its row and column means."""
-    rest = kernel - own[:, None] - own[None, :] + own.mean()
-    np.fill_diagonal(rest, 0.0)
-    return float(np.square(rest).sum() / (len(own) * (len(own) - 1)))
+    return value, float(4 * (x_own - x_other).var(ddof=1) / n + 4 * (y_own - y_other).var(ddof=1) / m)

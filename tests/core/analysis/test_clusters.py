@@ -64,6 +64,16 @@ def test_inertia_is_within_one_per_cent_of_scikit_learn_when_starts_see_only_a_s
     assert fit.inertia <= refined.inertia_ * 1.002, "the pass over all rows has all but converged"
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_best_of_many_starts_finds_forty_groups_where_one_start_does_not(seed: int) -> None:
+    rng = np.random.default_rng(40)
+    centres = 2 * rng.normal(size=(40, 6))
+    x = np.repeat(centres, 20, axis=0) + 0.1 * rng.normal(size=(800, 6))
+    planted = np.square(x.reshape(40, 20, 6) - x.reshape(40, 20, 6).mean(axis=1, keepdims=True)).sum()
+    assert fit_kmeans(x, 40, seed, starts=20).inertia < 1.05 * planted
+    assert fit_kmeans(x, 40, seed, starts=1).inertia > 1.5 * planted
+
+
 def test_labels_do_not_hang_on_the_other_rows() -> None:
     x, _ = blobs([900, 700, 500])
     c = fit_kmeans(x, 3, seed=0).centroids

@@ -45,6 +45,22 @@ def test_kernel_distance_is_unbiased_and_its_interval_covers() -> None:
     assert hits >= 52 and alike >= 52
 
 
+def test_the_interval_is_nearly_the_jackknifes() -> None:
+    """Leaving out a picture of either set, and of both sets' variances the sum."""
+    x, y = unit(90, 6, 0), unit(70, 6, 1, shift=0.7)
+    variance = 0.0
+    for rows, distance in (
+        (x, lambda left: kernel_distance(left, y, gamma=1.0)),
+        (y, lambda left: kernel_distance(x, left, gamma=1.0)),
+    ):
+        without = np.array([distance(np.delete(rows, row, axis=0)) for row in range(len(rows))])
+        variance += (len(rows) - 1) / len(rows) * np.square(without - without.mean()).sum()
+    found = kernel_interval(summarise(x), summarise(y))
+    assert found.value is not None and found.high is not None and found.low is not None
+    assert found.high - found.value == pytest.approx(1.959964 * np.sqrt(variance), rel=0.02)
+    assert found.value - found.low == pytest.approx(found.high - found.value)
+
+
 def test_kernel_distance_agrees_with_scikit_learn() -> None:
     x, y = unit(40, 12, 0), unit(30, 12, 1, shift=1)
     xx, yy, xy = (polynomial_kernel(a, b, degree=3) for a, b in ((x, x), (y, y), (x, y)))
