@@ -44,6 +44,15 @@ def test_top_words_finds_subjects_and_leaves_out_the_template() -> None:
     assert "oil" in grown.filter(cluster=5)["word"].to_list()
 
 
+def test_words_rank_by_share_and_lift_together() -> None:
+    """Red is in all captions of the cluster, and elsewhere too; castle in nine of ten, and nowhere else."""
+    captions = ["red castle"] * 9 + ["red"] + ["red fox"] * 6 + ["fox"] * 4 + ["ship"] * 30
+    table = top_words(captions, [1] * 10 + [2] * 10 + [3] * 10 + [4] * 10 + [5] * 10)
+    first = table.filter(cluster=1)
+    assert first["word"].to_list() == ["castle", "red"]  # 0.9 log(5) = 1.45, 1.0 log(50 / 16) = 1.14
+    assert first["lift"].to_list() == pytest.approx([5, 50 / 16])
+
+
 def test_a_cluster_in_which_nothing_stands_out_says_so_by_its_lift() -> None:
     table = top_words(["a red fox", "a red fish", "a red fox"], [1, 1, 1], n=2)
     assert table.select("word", "count", "lift").rows() == [("red", 3, 1.0), ("fox", 2, 1.0)]
@@ -178,6 +187,12 @@ def test_nsfw_scores_of_any_clusters(rows: list[tuple[int, float | None]]) -> No
         assert row["share"] == row["unsafe"] / len(known)
         marks = [row[q] for q in ("q05", "q25", "median", "q75", "q95")]
         assert marks == sorted(marks) and row["median"] == pytest.approx(np.median(known))
+
+
+def test_a_score_of_one_half_counts_as_not_safe() -> None:
+    clusters = pl.DataFrame({"image_id": ["a", "b"], "cluster": [1, 1]})
+    table = cluster_nsfw(pl.DataFrame({"image_id": ["a", "b"], "nsfw_score": [0.5, 0.499]}), clusters)
+    assert table.select("unsafe", "share").rows() == [(1, 0.5)]
 
 
 def test_nsfw_scores_out_of_range_are_refused_and_no_cluster_is_no_row() -> None:
