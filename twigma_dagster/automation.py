@@ -113,23 +113,43 @@ def missed(lake: Lake, when: datetime) -> list[str]:
     job=refresh,
     cron_schedule="0 8 3 * *",
     execution_timezone="UTC",
-    description="Looks the posts of the month before the one just ended up again, once; X charges for each.",
+    description="Looks the posts of the month before the one just ended up again, once; X charges for each. "
+    "Months that missed ticks left out too.",
 )
 def refresh_schedule(
     context: dg.ScheduleEvaluationContext, lake: LakeResource, posts: Posts
-) -> dg.RunRequest | dg.SkipReason:
-    """Ask for the month whose likes have had a month to settle."""
-    key, store = months_before(context.scheduled_execution_time, 2), lake.open()
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """Ask for the months whose likes have had a month to settle."""
     if posts.source == "archive":
         return dg.SkipReason("an archive has no numbers of today")
-    if not store.has("snapshots", key):
-        return dg.SkipReason(f"{key} is not collected")
-    if _under_way(context.instance, key):
-        return dg.SkipReason(f"a run of {key} is under way")
-    if store.read("snapshots", key)["snapshot"].max() not in (None, 0):
-        return dg.SkipReason(f"{key} has been refreshed")
+    months = unsettled(lake.open(), context.scheduled_execution_time)
+    waiting = [key for key in months if _under_way(context.instance, key)]
+    if not months or waiting:
+        key = months_before(context.scheduled_execution_time, 2)
+        return dg.SkipReason(
+            f"a run of {waiting[0]} is under way" if waiting else f"{key} is refreshed, or not collected"
+        )
     config = {"ops": {"snapshots": {"config": {"refresh": True}}}}
-    return dg.RunRequest(run_key=f"refresh {key}", partition_key=key, run_config=config)
+    return [dg.RunRequest(run_key=f"refresh {key}", partition_key=key, run_config=config) for key in months]
+
+
+def unsettled(lake: Lake, when: datetime) -> list[str]:
+    """Return the months to refresh at a time, oldest first: those that are collected and were not refreshed.
+
+    They lie behind the latest that was refreshed, up to the month before the one just ended; that one alone
+    where none was refreshed. A longer gap is a choice, as in `missed`.
+    """
+
+    def snapshots(key: str) -> int | None:
+        if not lake.has("snapshots", key):
+            return None
+        return max(lake.read("snapshots", key)["snapshot"].to_list(), default=0)
+
+    before = [months_before(when, number) for number in range(2, MOST_MISSED + 3)]
+    found = {key: snapshots(key) for key in before}
+    refreshed = [key for key in before if found[key]]
+    first = refreshed[0] if refreshed else months_before(when, 3)
+    return sorted(key for key in before if key > first and found[key] == 0)
 
 
 @dg.schedule(

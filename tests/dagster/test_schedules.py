@@ -20,8 +20,11 @@ from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_schedule
 
 from tests.dagster.conftest import ROOT
 from twigma_core import tables
+from twigma_core.collect import hashtags
 from twigma_core.lake import Lake
-from twigma_dagster.automation import missed, months_before
+from twigma_dagster.automation import keep_current, missed, months_before, unsettled
+from twigma_dagster.definitions import build_defs
+from twigma_dagster.settings import Settings
 
 LAUNCHER = "\nrun_launcher: {module: dagster._core.test_utils, class: MockedRunLauncher}\n"
 
@@ -141,7 +144,7 @@ def test_a_clock_far_ahead_asks_for_no_month_that_has_not_been(clockwork: Clockw
 def test_engagement_is_refreshed_once_a_month_later(clockwork: Clockwork) -> None:
     clockwork.start("refresh_schedule", at("2021-03-20"))
     assert clockwork.tick(at("2021-04-03T09:00")) == []
-    assert ticked(clockwork, "refresh_schedule") == "2021-02 is not collected"
+    assert ticked(clockwork, "refresh_schedule") == "2021-02 is refreshed, or not collected"
     row = {"tweet_id": "1", "snapshot": 0, "month": "2021-03", "taken_at": at("2021-04-03"), "like_count": 1}
     first = pl.DataFrame([{**dict.fromkeys(tables.empty("snapshots").columns), **row}])
     clockwork.lake.write("snapshots", first, "2021-03")
@@ -151,7 +154,17 @@ def test_engagement_is_refreshed_once_a_month_later(clockwork: Clockwork) -> Non
     clockwork.end_all()
     clockwork.lake.write("snapshots", first.with_columns(snapshot=pl.lit(1)), "2021-04")
     assert clockwork.tick(at("2021-06-03T09:00")) == []
-    assert ticked(clockwork, "refresh_schedule") == "2021-04 has been refreshed"
+    assert ticked(clockwork, "refresh_schedule") == "2021-04 is refreshed, or not collected"
+
+
+def test_a_missed_refresh_is_made_up_for(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    columns = dict.fromkeys(tables.empty("snapshots").columns)
+    for month, snapshot in {"2022-01": 0, "2022-02": 1, "2022-03": 0, "2022-04": 0, "2022-05": 0}.items():
+        row = {"tweet_id": "1", "snapshot": snapshot, "month": month, "taken_at": at("2023-01-01")}
+        lake.write("snapshots", pl.DataFrame([{**columns, **row}]), month)
+    assert unsettled(lake, at("2022-06-03")) == ["2022-03", "2022-04"], "05 ended only now"
+    assert unsettled(lake, at("2022-03-03")) == ["2022-01"], "of none that was refreshed, one alone"
 
 
 def test_deletions_are_asked_for_daily_one_run_at_a_time(clockwork: Clockwork) -> None:
@@ -175,6 +188,30 @@ def test_the_queue_never_starts_two_runs_of_one_month(clockwork: Clockwork) -> N
     assert Counter(by["2021-01"]) == {dg.DagsterRunStatus.STARTING: 1, dg.DagsterRunStatus.QUEUED: 1}
     assert by["2021-02"] == [dg.DagsterRunStatus.STARTING], "another month goes on beside it"
     clockwork.end_all()
+
+
+def test_the_sensor_asks_for_what_is_out_of_date_and_waits_for_what_runs(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, source="archive", archive=str(tmp_path))
+    definitions = build_defs(settings)
+    resources = {name: one for name, one in (definitions.resources or {}).items() if name != "lake_io"}
+
+    def requests(instance: dg.DagsterInstance) -> list[dg.RunRequest]:
+        context = dg.build_sensor_context(instance=instance, definitions=definitions, resources=resources)
+        found = keep_current(context)
+        return [one for one in found if isinstance(one, dg.RunRequest)]  # type: ignore[union-attr]
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = requests(instance)
+        named = {key.path[-1] for one in first for key in one.asset_selection or []}
+        assert "hashtags" in named and not named & {"raw_tweets", "snapshots", "tombstones"}, (
+            "it buys nothing"
+        )
+        assert [one.run_key for one in requests(instance)] == [one.run_key for one in first], "the same, once"
+        Lake(settings.lake_root).write("hashtags", hashtags.reviewed())
+        later = {key.path[-1] for one in requests(instance) for key in one.asset_selection or []}
+        assert "hashtags" not in later
+        create_run_for_test(instance, job_name="month", status=dg.DagsterRunStatus.STARTED)
+        assert requests(instance) == [], "it waits"
 
 
 def collected(clockwork: Clockwork, *months: str) -> None:

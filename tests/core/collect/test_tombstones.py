@@ -7,8 +7,12 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
+import zstandard
 
+from twigma_core import tables
+from twigma_core.collect.imports import import_month
 from twigma_core.collect.pages import PageStore
 from twigma_core.collect.parse import parse_pages
 from twigma_core.collect.tombstones import Finder, Gone, without
@@ -109,3 +113,19 @@ def test_stored_pages_lose_it_and_keep_their_place_price_and_token(tmp_path: Pat
     assert {sha for sha, _ in after.known("q")} == {sha for sha, _ in store.known("q")}, (
         "so it is not imported again"
     )
+
+
+def test_a_page_that_comes_later_is_relieved_of_it_before_it_is_stored(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    stone = pl.DataFrame({"kind": "post", "id": A, "status": "deleted", "source": "a", "month": None})
+    stone = stone.with_columns(image_ids=[], noted_at=pl.lit(datetime(2022, 4, 1, tzinfo=UTC)))
+    lake.write("tombstones", tables.conform("tombstones", stone))
+    archive = tmp_path / "archive.json"
+    archive.write_text(json.dumps(body()))
+    first = import_month(lake, archive, "2022-03")
+    assert first["posts"].sum() == 4, "as they came"
+    assert set(parse_pages(PageStore(lake, "2022-03").pages(), "2022-03").tweets["tweet_id"]) == {B, D}
+    for path in (tmp_path / "lake" / "pages" / "2022-03").rglob("*.zst"):
+        content = zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())
+        assert A.encode() not in content
+    assert import_month(lake, archive, "2022-03").equals(first), "nor is it stored twice"

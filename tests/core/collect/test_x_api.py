@@ -7,10 +7,11 @@ import logging
 import time
 import traceback
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
-from twigma_core.collect.pacing import WINDOW_S, Pacer
+from twigma_core.collect.pacing import WINDOW_S, Pacer, clock_drift
 from twigma_core.collect.x_api import RECENT, Stopped, XApiError, XClient
 
 WINDOW = (datetime(2022, 8, 1, tzinfo=UTC), datetime(2022, 9, 1, tzinfo=UTC))
@@ -215,3 +216,18 @@ def test_a_token_with_a_line_break_is_refused_without_being_shown():
 def test_the_token_goes_to_loopback_or_to_x(address):
     with pytest.raises(ValueError, match="not a loopback address"):
         XClient("token", address)
+
+
+@pytest.mark.parametrize(("off", "said"), [(3600, "ahead of"), (-86400, "behind"), (60, ""), (-250, "")])
+def test_a_wrong_clock_stops_before_a_page_is_used(fake_x, client, monkeypatch, off, said):
+    ours = SimpleNamespace(time=lambda: time.time() + off, monotonic=time.monotonic, sleep=time.sleep)
+    monkeypatch.setattr("twigma_core.collect.pacing.time", ours)
+    if not said:
+        assert ask(client)["data"]
+        return
+    with pytest.raises(XApiError, match=f"this machine's clock is .* s {said} X's; set it right"):
+        ask(client)
+
+
+def test_an_answer_without_a_usable_time_says_nothing_of_the_clock():
+    assert clock_drift({}) is None and clock_drift({"date": "yesterday"}) is None
