@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist, pdist
+from scipy.stats import t
 
 from tests.core.analysis.made import unit
 from twigma_core.analysis import groups as module
@@ -65,6 +66,23 @@ def test_intervals_cover_over_draws_of_artists() -> None:
             interval, expected = getattr(found, name), getattr(truth, name).value
             hits[k] += interval.low <= expected <= interval.high
     assert (hits >= 0.87 * 120).all(), hits
+
+
+@pytest.mark.parametrize("what", ["within", "across", "ratio"])
+def test_intervals_are_nearly_the_jackknifes_over_groups(what: str) -> None:
+    """Of artists whose own spread moves both distances, so that the ratio's errors partly cancel."""
+    rng = np.random.default_rng(0)
+    owner = np.repeat(np.arange(30), rng.integers(3, 9, 30))
+    spread = rng.uniform(0.3, 3, 30)[owner, None]
+    x = rng.normal(size=(30, 5))[owner] + spread * rng.normal(size=(len(owner), 5))
+    names = np.array([f"{o:02d}" for o in owner])
+    parts = [contrast(x[owner != g], names[owner != g].tolist()) for g in range(30)]
+    scale = np.log if what == "ratio" else np.asarray
+    without = scale(np.array([getattr(part, what).value for part in parts]))
+    error = np.sqrt(29 / 30 * np.square(without - without.mean()).sum())
+    found = getattr(contrast(x, names.tolist()), what)
+    half = scale(np.array(found.high)) - scale(np.array(found.value))
+    assert half == pytest.approx(t.ppf(0.975, 29) * error, rel=0.08)
 
 
 def test_large_conditions_are_bounded_by_whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:

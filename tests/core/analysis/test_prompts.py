@@ -90,6 +90,18 @@ def test_kendall_intervals_cover(rho: float) -> None:
     assert kendall_interval(np.ones(9), np.arange(9.0)) == (None, None)
 
 
+def test_kendall_intervals_are_nearly_the_jackknifes_where_ties_are_many() -> None:
+    rng = np.random.default_rng(0)
+    a = np.minimum(rng.geometric(0.5, 80), 4)
+    b = np.round(2 * (a + 0.7 * rng.normal(size=80)))
+    without = np.array([kendalltau(np.delete(a, i), np.delete(b, i)).statistic for i in range(80)])
+    error = np.sqrt(79 / 80 * np.square(without - without.mean()).sum())
+    low, high = kendall_interval(a, b)
+    assert low is not None and high is not None
+    half = (np.arctanh(high) - np.arctanh(low)) / 2 * (1 - kendalltau(a, b).statistic ** 2)
+    assert half == pytest.approx(1.959964 * error, rel=0.03)
+
+
 def test_words_are_matched_exactly_first_then_nearby() -> None:
     words = np.array([10, 10, 11, 9, 30, 31, 50])
     assert words[match_words(np.array([10]), words)].tolist() == [10]
