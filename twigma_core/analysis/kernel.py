@@ -45,7 +45,7 @@ def _kernel_interval(
 
     The spread of these effects holds that of second order twice over, so the variance is too large where sets
     are alike. Taking that part off makes it unbiased, but then an interval of few rows holds the truth less
-    often than it says: in 89 to 94 of 100 draws instead of 93 to 96 (`benchmarks/coverage.py`).
+    often than it says: in 88 to 95 of 100 draws instead of 90 to 96 (`benchmarks/coverage.py`).
     """
     x, y = check_rows(x, "x").astype(np.float64), check_rows(y, "y").astype(np.float64)
     n, m = len(x), len(y)
