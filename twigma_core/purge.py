@@ -45,6 +45,8 @@ _BY_ROW = ("vectors", "coordinates")
 """Arrays whose row i is of row i of the table; of the others, none is of single pictures."""
 _DERIVED = ("figures", "report", "review", "outbox", "records", "journal", "gallery")
 """Folders of files that the graph makes anew."""
+_PICTURED = ("figures/figure_4c.", "figures/figure_4e.", "report/", "review/")
+"""Those that show pictures without naming them: they go when a picture has gone."""
 
 
 @dataclass
@@ -192,7 +194,12 @@ def _shards(lake: Lake, month: str, pictures: frozenset[str], finder: Finder, do
 def _files(lake: Lake, finder: Finder, pictures: frozenset[str], done: Purged) -> None:
     """Remove files of the graph that name what is gone; take rows out of returned sheets."""
     for folder in _DERIVED:
-        named = [file for file in _walk(lake, folder) if finder.find(_plain(file, lake.read_bytes(file)))]
+        named = [
+            file
+            for file in _walk(lake, folder)
+            if finder.find(_plain(file, lake.read_bytes(file)))
+            or (done.counts["pictures"] and file.startswith(_PICTURED))
+        ]
         if named and folder == "outbox":  # sheets refer to pictures by number
             named = list(_walk(lake, folder))
         for file in named:

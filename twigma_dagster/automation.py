@@ -20,7 +20,7 @@ from twigma_core.lake import Lake
 from twigma_core.provenance import Provenance
 from twigma_dagster.graph import FROZEN, Batch, batches, is_current, record, stale, with_inputs
 from twigma_dagster.partitions import MONTHS, PARTITIONS
-from twigma_dagster.resources import LakeResource, Models, Posts
+from twigma_dagster.resources import ASKED, LakeResource, Models, Posts
 
 PAID = ("raw_tweets", "snapshots", "tombstones")
 """Assets that ask X: schedules and people materialize them, never the sensor."""
@@ -120,8 +120,8 @@ def refresh_schedule(
     context: dg.ScheduleEvaluationContext, lake: LakeResource, posts: Posts
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """Ask for the months whose likes have had a month to settle."""
-    if posts.source == "archive":
-        return dg.SkipReason("an archive has no numbers of today")
+    if posts.source not in ASKED:
+        return dg.SkipReason("only X has the numbers of today")
     months = unsettled(lake.open(), context.scheduled_execution_time)
     waiting = [key for key in months if _under_way(context.instance, key)]
     if not months or waiting:
@@ -163,7 +163,7 @@ def deletions_schedule(context: dg.ScheduleEvaluationContext, posts: Posts) -> d
     filters = dg.RunsFilter(job_name="deletions", statuses=UNFINISHED)
     if context.instance.get_runs(filters=filters, limit=1):
         return dg.SkipReason("a run is under way")
-    config = {"ops": {"tombstones": {"config": {"x": posts.source != "archive"}}}}
+    config = {"ops": {"tombstones": {"config": {"x": posts.source in ASKED}}}}
     return dg.RunRequest(run_key=f"deletions {context.scheduled_execution_time:%Y-%m-%d}", run_config=config)
 
 

@@ -46,6 +46,8 @@ class LakeResource(dg.ConfigurableResource):
         return Lake(self.root)
 
 
+ASKED = ("x", "sample")
+"""Sources of posts that can be asked for what is new."""
 SAMPLE_PAGE = 100
 """Posts a page of the sample: few, so that its months take several pages."""
 Preset = TypeVar("Preset", bound=dg.ConfigurableResource)
@@ -128,8 +130,8 @@ class Posts(dg.ConfigurableResource):
         from twigma_core.collect.hydrate import PACE_S, REPLIES
         from twigma_core.collect.snapshots import refreshed
 
-        if self.source == "archive":
-            raise SettingsError(f"snapshots/{month}: an archive has no numbers of today; set TWIGMA_SOURCE=x")
+        if self.source not in ASKED:
+            raise SettingsError(f"snapshots/{month}: only X has the numbers of today; set TWIGMA_SOURCE=x")
         return refreshed(
             self.client(say, pace_s=PACE_S[REPLIES]), lake, month, tweets, self.spending(lake), say
         )
@@ -139,8 +141,8 @@ class Posts(dg.ConfigurableResource):
         from twigma_core.collect.compliance import POLL_S, ask
         from twigma_core.collect.tombstones import AUTHOR, POST
 
-        if self.source == "archive":
-            raise SettingsError("tombstones: an archive cannot be asked what is gone; set TWIGMA_SOURCE=x")
+        if self.source not in ASKED:
+            raise SettingsError("tombstones: only X can be asked what is gone; set TWIGMA_SOURCE=x")
         here = lake.scan("tweets").select("tweet_id", "author_id").collect()
         client, budget = self.client(say), self.spending(lake)
         poll_s = 0.0 if client.pace_s == 0 else POLL_S

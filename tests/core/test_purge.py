@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import polars as pl
 
 from twigma_core import tables
 from twigma_core.collect.tombstones import Gone
+from twigma_core.images.shards import read_picture, write_shards
 from twigma_core.lake import ArrayTable, Lake
 from twigma_core.purge import purge, traces
 
@@ -78,3 +81,37 @@ def test_what_still_names_it_is_told_by_file(tmp_path: Path) -> None:
     lake.write_bytes("notes/anything.txt", f"see {POST}".encode())
     purge(lake, gone)
     assert traces(lake, gone) == [f"notes/anything.txt names {POST}"]
+
+
+def test_what_shows_pictures_without_naming_them_goes_when_one_has_gone(tmp_path: Path) -> None:
+    lake, gone = lake_with_a_post_that_goes(tmp_path)
+    places = write_shards(
+        lake, "shards/images/2022-03", [(f"{one}.jpg", one.encode()) for one in (PICTURE, KEPT)]
+    )
+    ledger = pl.DataFrame(
+        {
+            "image_id": [PICTURE, KEPT],
+            "month": "2022-03",
+            "status": "ok",
+            "format": "JPEG",
+            "sha256": [hashlib.sha256(one.encode()).hexdigest() for one in (PICTURE, KEPT)],
+            "bytes": [place.bytes for place in places],
+            "shard": [place.shard for place in places],
+            "offset": [place.offset for place in places],
+        }
+    )
+    columns = {name: pl.lit(None) for name in tables.empty("images").columns if name not in ledger.columns}
+    now = pl.lit(datetime(2022, 4, 1, tzinfo=UTC))
+    whole = ledger.with_columns(**{**columns, "attempts": pl.lit(1), "fetched_at": now})
+    lake.write("images", tables.conform("images", whole), "2022-03")
+    for file in ("figures/figure_4c.png", "figures/figure_2d.png", "report/index.html"):
+        lake.write_bytes(file, b"a picture")
+    done = purge(lake, gone)
+    assert done.counts["pictures"] == 1 and done.months == {"2022-03"}
+    assert lake.list_files("figures") == ["figures/figure_2d.png"] and lake.list_files("report") == []
+    left = lake.read("images", "2022-03").row(0, named=True)
+    assert read_picture(lake, left["shard"], left["offset"], left["bytes"]) == KEPT.encode()
+    assert lake.list_files("shards/images/2022-03") == [left["shard"]]
+    assert PICTURE.encode() not in lake.read_bytes(left["shard"])
+    assert traces(lake, gone) == []
+    assert purge(lake, gone).counts.total() == 0

@@ -207,6 +207,33 @@ def test_x_is_asked_by_a_compliance_job_or_by_lookup(tmp_path: Path, compliance:
         assert found(here, set(by)) == set()
 
 
+def test_dagsters_history_of_it_is_forgotten_where_that_is_asked_for(tmp_path: Path) -> None:
+    with living(tmp_path, part_of(6, ["2021-03"])) as here, dg.DagsterInstance.ephemeral() as instance:
+        job = build_defs(here.settings).resolve_implicit_global_asset_job_def()
+
+        def run(*assets: str, month: str | None = None, **config: object) -> None:
+            outcome = headless.Outcome()
+            headless.run(job, instance, Batch(assets, month), outcome, lambda _: None, config=config)  # type: ignore[arg-type]
+            assert outcome.failed == []
+
+        def history() -> str:
+            logs = [repr(log) for one in instance.get_runs() for log in instance.all_logs(one.run_id)]
+            return " ".join([*logs, repr(instance.get_latest_materialization_event(dg.AssetKey("tweets")))])
+
+        run("hashtags")
+        run("raw_tweets", "tweets", "tweet_media", month="2021-03")
+        post = here.lake.read("tweets", "2021-03")["tweet_id"][0]
+        assert post in history(), "the preview shows it"
+        say(here, {post: "deleted"})
+        run("tombstones", tombstones={"forget_runs": True})
+        run("tweets", "tweet_media", month="2021-03")
+        assert [one.tags.get("dagster/partition") for one in instance.get_runs()] == ["2021-03", None]
+        said = [log for one in instance.get_runs() for log in instance.all_logs(one.run_id)]
+        naming = {log.run_id for log in said if post in repr(log)}
+        assert naming == {instance.get_runs()[1].run_id}, "the list of what must be gone alone names it"
+        assert post not in repr(instance.get_latest_materialization_event(dg.AssetKey("tweets")))
+
+
 def test_a_purge_that_was_killed_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with living(tmp_path, part_of(12, ["2021-03"])) as here:
         materialize(here, "hashtags")

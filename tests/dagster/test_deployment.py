@@ -120,8 +120,8 @@ def test_ray_asks_for_its_token(running: Deployment) -> None:
 
 TWIGMA = [sys.executable, "-m", "twigma_dagster.cli"]
 MONTHS = ["2021-01", "2021-02", "2021-03"]
-TABLES = """raw_tweets tweets tweet_media tweet_counts images embeddings captions fingerprints lookalikes
-    nsfw_scores dataset drops""".split()
+TABLES = """raw_tweets tweets tweet_media tweet_counts snapshots images embeddings captions
+    fingerprints lookalikes nsfw_scores dataset drops""".split()
 LAUNCH = """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
     __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
 STATE = """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {

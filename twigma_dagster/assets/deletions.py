@@ -5,6 +5,8 @@ What does not belong here: computing anew what rested on what is gone. That is t
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import dagster as dg
 import polars as pl
 from pydantic import Field
@@ -16,14 +18,32 @@ from twigma_dagster.declare import X_POOL, Metadata, table
 from twigma_dagster.resources import LakeResource, Posts
 
 GROUP = "collection"
+FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 class Ask(dg.Config):
-    """Whether X is asked."""
+    """Whether X is asked, and how far the hand reaches."""
 
+    forget_runs: bool = Field(
+        False,
+        description="Delete Dagster's finished runs of the months that lost something, and of whole-dataset "
+        "assets: what the UI shows of them has rows and pictures in it",
+    )
     x: bool = Field(
         False, description="Ask X which posts and accounts of the lake are gone; else read the inbox"
     )
+
+
+def _forget_runs(instance: dg.DagsterInstance, months: Collection[str]) -> int:
+    """Delete the finished runs that may show what is gone; return how many."""
+    found = [
+        run
+        for run in instance.get_runs(dg.RunsFilter(statuses=FINISHED))
+        if run.tags.get("dagster/partition") is None or run.tags["dagster/partition"] in months
+    ]
+    for run in found:
+        instance.delete_run(run.run_id)
+    return len(found)
 
 
 @table("tombstones", group=GROUP, pool=X_POOL, kinds=("json",))
@@ -46,10 +66,14 @@ def tombstones(
     # The table is written before anything is removed: whatever stops this run, the next one goes on.
     store.write("tombstones", result, provenance=None)
     done = purge(store, Gone.of_table(result))
+    forgotten = (
+        _forget_runs(context.instance, done.months) if config.forget_runs and done.counts.total() else 0
+    )
     by = {f"status: {status}": n for status, n in result["status"].value_counts(sort=True).iter_rows()}
     return result, {
         **{f"inbox: {what}": number for what, number in sorted(found.counts.items())},
         **{f"removed: {what}": number for what, number in sorted((+done.counts).items())},
+        "runs forgotten": forgotten,
         "months to build anew": ", ".join(sorted(done.months)) or "none",
         **by,
     }
