@@ -14,6 +14,7 @@ import polars as pl
 from statsmodels.stats.proportion import proportion_confint
 
 from twigma_core.analysis.cluster_model import drift_share
+from twigma_core.analysis.projection import far_from_map
 from twigma_core.collect.completeness import explain
 from twigma_core.collect.tombstones import Gone
 from twigma_core.images.shards import read_picture
@@ -265,9 +266,23 @@ def clusters_still_fit(lake: Lake, month: str | None) -> Verdict:
         return True, "no pictures"
     radius = lake.read("cluster_model").sort("cluster")["radius_p99"].to_numpy()
     share = drift_share(labels["distance"].to_numpy(), labels["cluster"].to_numpy(), radius)
-    low, high = proportion_confint(round(share * labels.height), labels.height, method="wilson")
-    seen = f"{share:.1%} ({low:.1%} to {high:.1%}) are farther; limit {MAX_DRIFT:.0%}"
-    return low <= MAX_DRIFT, seen
+    return _drift(round(share * labels.height), labels.height)
+
+
+def _drift(far: int, n: int) -> Verdict:
+    low, high = proportion_confint(far, n, method="wilson")
+    return low <= MAX_DRIFT, f"{far / n:.1%} ({low:.1%} to {high:.1%}) are farther; limit {MAX_DRIFT:.0%}"
+
+
+@check("no_drift", "projection", blocking=False)
+def map_still_fits(lake: Lake, month: str | None) -> Verdict:
+    """Few pictures are farther from the map's sample than 99 % of its pictures are from one another."""
+    ids = lake.read("projection", month)["image_id"]
+    if ids.is_empty():
+        return True, "no pictures"
+    vectors = lake.read_arrays("embeddings", month).take(ids).vectors
+    far = far_from_map(lake.read_arrays("projection_model").arrays, vectors)
+    return _drift(int(far.sum()), len(far))
 
 
 @check("finite", "divergence_matrix")

@@ -160,6 +160,33 @@ def project(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     return np.einsum("nk,nkc->nc", weights, coordinates[nearest]).astype(np.float32)
 
 
+def far_from_map(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Say of each picture whether it is farther from the map's sample than 99 % of that is from itself.
+
+    Both are distances to the nearest other picture, in the map's PCA space. About 1 % of pictures like those
+    of the fit are; of many more, the map has no place, and a refit should be considered.
+
+    Args:
+        arrays: what `fit_projection` returned.
+        x: (n, d) embeddings; n may be 0.
+
+    Returns:
+        (n,) bool.
+    """
+    import faiss
+
+    if not len(x):
+        return np.zeros(0, dtype=bool)
+    sample = np.ascontiguousarray(arrays["vectors"], dtype=np.float32)
+    reduced = _reduce(arrays, np.asarray(x, dtype=np.float32))
+    index = faiss.IndexFlatL2(sample.shape[1])
+    index.add(sample)
+    with threads_for((len(reduced) + len(sample)) * sample.size):
+        own = index.search(sample, min(2, len(sample)))[0][:, -1]
+        theirs = index.search(reduced, 1)[0][:, 0]
+    return theirs > np.quantile(own, 0.99)
+
+
 def membership(distances: np.ndarray, k: int) -> np.ndarray:
     """Return UMAP's membership strengths of new points in their neighbours, exp(-d / sigma), (n, k) float64.
 

@@ -96,3 +96,12 @@ def test_bad_input_is_named(fitted: tuple) -> None:
         subject.project(arrays, np.ones((2, 5)))
     with pytest.raises(ValueError, match="projection/2021-01: 1 ids for 2"):
         subject.projection_table("2021-01", ["a"], given["laion"][1][:2], table, arrays)
+
+
+def test_other_pictures_are_far_from_the_map_and_those_of_the_fit_are_not(fitted: tuple) -> None:
+    given, _, arrays = fitted
+    left_out = given["twigma"][1]
+    assert subject.far_from_map(arrays, left_out).mean() < 0.1
+    other = sources({"another": 40}, seed=7)["another"][1]
+    assert subject.far_from_map(arrays, other).mean() > 0.9
+    assert subject.far_from_map(arrays, left_out[:0]).shape == (0,)
