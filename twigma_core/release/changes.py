@@ -20,11 +20,14 @@ class Changes:
         listed: a row a picture: its ids, `change` (added, removed or changed) and, of a changed one, the
             columns with another value, separated by blanks.
         columns: of each column, in how many pictures its value is another.
+        gained, lost: columns that only the later or only the earlier one has.
     """
 
     before: str | None
     listed: pl.DataFrame
     columns: dict[str, int] = field(default_factory=dict)
+    gained: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     def count(self, change: str) -> int:
         """Return how many pictures were added, removed or changed."""
@@ -61,7 +64,9 @@ def compare_releases(before: pl.DataFrame, after: pl.DataFrame, version: str) ->
         columns=pl.concat_str(named, separator=" ", ignore_nulls=True) if named else pl.lit(""),
     ).filter((pl.col("change") != "changed") | (pl.col("columns") != ""))
     counts = {name: both.select(different.sum()).item() for name, different in differs.items()}
-    return Changes(version, listed, {name: n for name, n in counts.items() if n})
+    gained = tuple(name for name in after.columns if name not in before.columns)
+    lost = tuple(name for name in before.columns if name not in after.columns)
+    return Changes(version, listed, {name: n for name, n in counts.items() if n}, gained, lost)
 
 
 def next_version(before: str, changes: Changes, same_profile: bool) -> str:
@@ -92,6 +97,9 @@ def changelog(version: str, rows: int, changes: Changes, masked: int, earlier: s
             f"{rows:,} pictures. Against {changes.before}: {added:,} added, {removed:,} removed, "
             f"{changed:,} changed{f' ({by})' if by else ''}. `changes.csv` lists their ids."
         )
+        if changes.gained or changes.lost:
+            came, went = (", ".join(names) or "none" for names in (changes.gained, changes.lost))
+            lines.append(f"\nColumns that are new: {came}; that are gone: {went}.")
         if removed:
             lines.append("\nWho holds an earlier release must drop what was removed.")
     if masked:

@@ -96,6 +96,9 @@ def test_another_profile_is_compared_by_the_posts_and_is_a_major_version(
     assert made.version == "2.0.0"
     assert made.changes
     assert (made.changes.count("added"), made.changes.columns) == (10, {})
+    said = lake.read_bytes("releases/2.0.0/CHANGELOG.md").decode()
+    assert "Columns that are new: image_name, created_at, like_count, quote_count, reply_count, " in said
+    assert "that are gone: image_id, month." in said
 
 
 def test_pictures_of_one_post_without_names_are_counted_each() -> None:
