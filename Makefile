@@ -14,7 +14,7 @@ ui: .venv/ready
 	$(BIN)/twigma ui
 
 test: .venv/ready lint types
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 lint: .venv/ready
 	$(BIN)/ruff check .

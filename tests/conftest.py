@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.model_hub import Hub, serve_hub
 from tests.object_store import ObjectStoreServer, serve
@@ -20,22 +21,30 @@ settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
 
 ROOT = Path(__file__).resolve().parents[1]
-ON_RAY = ("test_lanes", "test_deployment")
+LONG = ("test_sample", "test_runs", "test_ui", "test_gallery", "test_lanes", "test_deployment")
+"""Files that share the built sample, which is made once in a process, or the one Ray cluster of a machine."""
+
+
+class Together(LoadScopeScheduling):
+    """Shares the tests between processes a file at a time, and keeps `LONG` in one of them.
+
+    (pytest 9 leaves the groups of `--dist loadgroup` unread.)
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "long" if Path(file).stem in LONG else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling | None:
+    """Use it for `--dist loadscope`."""
+    return Together(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, where two processes share the tests, those that share something costly.
-
-    The built sample is made once; one machine has one Ray cluster; what a module starts it starts once. The
-    longest group comes first, so that no process ends with it alone.
-    """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("sample" if _is_long(item) else item.path.stem))
-    items.sort(key=lambda item: not _is_long(item))
-
-
-def _is_long(item: pytest.Item) -> bool:
-    return "sample" in getattr(item, "fixturenames", ()) or item.path.stem in ON_RAY
+    """Let the longest come first, so that no process ends with it alone."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(scope="session")
