@@ -70,11 +70,11 @@ def purge(lake: Lake, gone: Gone) -> Purged:
     done = Purged()
     if not gone:
         return done
-    gone = _with_reposts(lake, gone)
-    finder = Finder(gone)
+    gone = _with_pictures(lake, gone)
+    pictures = _orphans(lake, gone)
+    finder = Finder(Gone(gone.posts, gone.authors, pictures))
     _pages(lake, gone, done)
     _hydrated(lake, gone, done)
-    pictures = _orphans(lake, gone)
     for name in tables.SCHEMAS:
         if name not in ("tombstones", "raw_tweets", "images"):
             keys: list[str | None] = [None] if lake.has(name) else list(lake.partitions(name))
@@ -92,7 +92,7 @@ def purge(lake: Lake, gone: Gone) -> Purged:
     return done
 
 
-def _with_reposts(lake: Lake, gone: Gone) -> Gone:
+def _with_pictures(lake: Lake, gone: Gone) -> Gone:
     """Add the media ids of posts whose tombstones were written before their pictures were known."""
     media = lake.scan("tweet_media").filter(pl.col("tweet_id").is_in(gone.posts)).select("image_id").collect()
     return Gone(gone.posts, gone.authors, gone.pictures | frozenset(media["image_id"]))
@@ -232,7 +232,7 @@ def traces(lake: Lake, gone: Gone) -> list[str]:
     X's files encode them. Each member of a shard must be a picture that the month's ledger names, byte for
     byte, and the ledger may only name pictures of posts that are here.
     """
-    gone = _with_reposts(lake, gone)
+    gone = _with_pictures(lake, gone)
     finder = Finder(Gone(gone.posts, gone.authors, _orphans(lake, gone)))
     found = []
     for file in _walk(lake, ""):

@@ -115,3 +115,24 @@ def test_what_shows_pictures_without_naming_them_goes_when_one_has_gone(tmp_path
     assert PICTURE.encode() not in lake.read_bytes(left["shard"])
     assert traces(lake, gone) == []
     assert purge(lake, gone).counts.total() == 0
+
+
+def test_a_picture_that_another_post_shows_too_stays(tmp_path: Path) -> None:
+    lake, gone = lake_with_a_post_that_goes(tmp_path)
+    media = pl.DataFrame({"tweet_id": [POST, OTHER], "image_id": PICTURE, "month": "2022-03", "position": 0})
+    columns = {
+        name: pl.lit(None) for name in tables.empty("tweet_media").columns if name not in media.columns
+    }
+    whole = media.with_columns(**{**columns, "created_at": pl.lit(datetime(2022, 3, 5, tzinfo=UTC))})
+    lake.write("tweet_media", tables.conform("tweet_media", whole), "2022-03")
+    sheet = f"annotator,image_id,keywords\nann,{PICTURE},cat\n".encode()
+    lake.write_bytes("inbox/annotations/ann.csv", sheet)
+    lake.write_bytes("outbox/annotations/sheet.csv", sheet)
+    assert purge(lake, gone).counts == {"rows": 1}
+    assert lake.read("tweet_media", "2022-03")["tweet_id"].to_list() == [OTHER]
+    assert (
+        lake.read_bytes("inbox/annotations/ann.csv")
+        == lake.read_bytes("outbox/annotations/sheet.csv")
+        == sheet
+    )
+    assert traces(lake, gone) == []

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from tests.dagster.conftest import ROOT, Built, environment_of
 from tests.dagster.small_world import build, drawn, world
+from twigma_core.figures import FIGURES
 from twigma_core.lake import Lake
 from twigma_core.tables import SCHEMAS
 from twigma_dagster import headless
@@ -28,6 +29,7 @@ from twigma_dagster.partitions import MONTHS, PARTITIONS
 from twigma_dagster.settings import Settings
 
 MONTHLY = [name for name, cut in PARTITIONS.items() if cut == MONTHS]
+WHOLE = [name for name in SCHEMAS if name not in PARTITIONS] + [*FIGURES, "report", "catalog"]
 COLLECTED = ("raw_tweets", "tweets", "tweet_media", "images", "embeddings", "captions", "dataset", "drops")
 
 
@@ -119,8 +121,20 @@ def test_a_new_month_touches_itself_and_the_sums_only(tmp_path: Path) -> None:
         assert build(settings, ["2021-01"]).failed == []
         before = {name: lake.provenance(name, "2021-01").run_id for name in MONTHLY}
         frozen = {name: lake.provenance(name).run_id for name in FROZEN}
-        outcome = build(settings, ["2021-01", "2021-02"])
+        with dg.DagsterInstance.ephemeral() as instance:
+            both = ["2021-01", "2021-02"]
+            outcome = headless.build(build_defs(settings), instance, lake, both, Console(quiet=True))
+            made = {
+                (name, key)
+                for name in MONTHLY
+                for key in instance.get_materialized_partitions(dg.AssetKey(name))
+            }
+            shown = [one for one in FIGURES if instance.get_latest_materialization_event(dg.AssetKey(one))]
+            report = instance.get_latest_materialization_event(dg.AssetKey("report"))
     assert outcome.failed == []
+    assert made == {(name, "2021-02") for name in MONTHLY}, "the month, whole, and no other"
+    assert report and {"figure_1b", "figure_4d"} <= set(shown), "and what sums up over months"
+    assert outcome.ran < len(MONTHLY) + len(WHOLE), "the references and frozen models stay"
     assert {name: lake.provenance(name, "2021-01").run_id for name in MONTHLY} == before
     assert {name: lake.provenance(name).run_id for name in FROZEN} == frozen, "models stay as they were"
     read = {up.partition for up in lake.provenance("cluster_trends").upstream if up.asset == "clusters"}
