@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,9 +30,11 @@ from rich.progress import (
 from rich.table import Table
 
 from twigma_core.lake import Lake
-from twigma_dagster.graph import Batch, batches, stale, with_inputs
+from twigma_dagster.graph import OUTSIDE, Batch, batches, record, stale, with_inputs
 
 PROCESS_TAG = "twigma/process"
+MOST_TIMES = 3
+"""Times that a build makes one partition: what it reads may be made anew by the same run of the graph."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -101,12 +104,20 @@ def build(
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
 
         execute = run_in_lanes if lanes else partial(run, on_line=on_line)
+        passed = 0
         for batch in plan:
-            wanted = stale(lake, batch, resources["models"], resources["posts"])
-            ready = with_inputs(graph, lake, wanted, batch.partition)
-            progress.advance(task, len(batch.assets) - len(ready))
-            outcome.skipped += [_place(name, batch.partition) for name in wanted if name not in ready]
-            if ready:
+            tried: Counter[str] = Counter()
+            failed: set[str] = set()
+            # What a run of the batch has changed may put others of the batch out of date: look again until
+            # none is.
+            while True:
+                old = stale(lake, batch, resources["models"], resources["posts"])
+                wanted = [name for name in old if name not in failed and tried[name] < MOST_TIMES]
+                ready = with_inputs(graph, lake, wanted, batch.partition)
+                if not ready:
+                    break
+                tried.update(ready)
+                before = {name: record(lake, name, batch.partition) for name in ready}
                 chosen = Batch(tuple(ready), batch.partition)
                 execute(
                     job,
@@ -115,6 +126,13 @@ def build(
                     outcome,
                     lambda name: progress.update(task, advance=1, description=name),
                 )
+                unchanged = {
+                    name for name, made in before.items() if record(lake, name, batch.partition) == made
+                }
+                failed |= unchanged | (OUTSIDE.keys() & set(ready))
+            passed += len(batch.assets)
+            progress.update(task, completed=passed)
+            outcome.skipped += [_place(name, batch.partition) for name in wanted]
         progress.update(task, description="done")
     return outcome
 
