@@ -26,10 +26,22 @@ RAY_TOKEN = "a-token-of-ray-that-is-long-enough"
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
-def test_the_file_follows_the_compose_specification() -> None:
+def test_the_files_follow_the_compose_specification() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    done = subprocess.run([*command, str(ROOT / "docker-compose.yml")], capture_output=True, text=True)
+    files = [ROOT / "docker-compose.yml", ROOT / "deploy" / "cpu-box.yml", ROOT / "deploy" / "gpu-box.yml"]
+    done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_gpu_box_runs_the_ray_node_of_the_one_machine() -> None:
+    apart: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "gpu-box.yml").read_text())["services"]["ray"]
+    beside = SERVICES["ray"]
+    for key in ("image", "command", "restart", "shm_size", "deploy", "healthcheck", "volumes"):
+        assert apart[key] == beside[key], key
+    same = {key: value for key, value in beside["environment"].items() if key in apart["environment"]}
+    assert apart["environment"] == same
+    for address in apart["ports"]:
+        assert address.startswith("${PRIVATE_ADDRESS:?"), "never on a public address"
 
 
 def test_only_the_proxy_can_be_reached_from_outside() -> None:
