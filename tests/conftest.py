@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,19 +23,21 @@ settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
 
 ROOT = Path(__file__).resolve().parents[1]
-LONG = ("test_sample", "test_runs", "test_ui", "test_gallery", "test_lanes", "test_deployment")
-"""Files that share the built sample, which is made once in a process, or the one Ray cluster of a machine."""
+SAMPLE = ("test_sample", "test_runs", "test_ui", "test_gallery", "test_deployment")
+"""Files that share the built sample, which is made once in a process, in the order in which they run."""
+FIRST = (*SAMPLE, "test_lanes")
+"""The longest, so that no process ends with one of them alone."""
 
 
 class Together(LoadScopeScheduling):
-    """Shares the tests between processes a file at a time, and keeps `LONG` in one of them.
+    """Shares the tests between processes a file at a time, and keeps `SAMPLE` in one of them.
 
     (pytest 9 leaves the groups of `--dist loadgroup` unread.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "long" if Path(file).stem in LONG else file
+        return "sample" if Path(file).stem in SAMPLE else file
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -43,8 +47,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the longest come first, so that no process ends with it alone."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    """Let the longest come first."""
+    order = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(FIRST)))
+
+
+@pytest.fixture(scope="module")
+def one_ray() -> Iterator[None]:
+    """Hold what only one process may have: Ray finds other clusters of its machine and joins them."""
+    with (Path(tempfile.gettempdir()) / "twigma-tests-ray.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

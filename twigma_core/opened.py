@@ -7,7 +7,6 @@ writing are the lake's (`lake`), SQL views the catalog's (`catalog`).
 from __future__ import annotations
 
 import difflib
-import io
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -120,13 +119,13 @@ class OpenLake:
         Raises:
             KeyError: the dataset has no such picture.
         """
-        from PIL import Image
+        from twigma_core.images.decode import open_picture
 
         row = self.scan("dataset").filter(pl.col("image_id") == image_id).head(1).collect()
         if row.is_empty():
             raise KeyError(f"no picture {image_id!r} in the dataset")
         data = self.lake.read_bytes(row["shard"][0], row["offset"][0], row["bytes"][0])
-        return Image.open(io.BytesIO(data))
+        return open_picture(data)
 
     def duckdb(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with a view of each table, by its name."""

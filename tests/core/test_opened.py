@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def bitmap(number: int) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (4, 4), (number, 0, 0)).save(file, "BMP")
+    Image.new("RGB", (4, 4), (number, 0, 0)).save(file, "PNG")
     return file.getvalue()
 
 

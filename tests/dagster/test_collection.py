@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import zstandard
+from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.core.collect.fake_x import FakeX, serve
@@ -191,6 +192,8 @@ def test_no_secret_reaches_a_log_a_file_or_the_event_store(
 def test_the_command_says_what_months_cost_before_they_are_bought(
     fake_x: FakeX, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("twigma_dagster.cli.console", Console(width=160))  # its width is that of its import
+
     def twigma(*arguments: str, **variables: str) -> str:
         # Set by the test and so put back after it: the command sets the home folders itself.
         settings = {

@@ -73,7 +73,7 @@ def test_secrets_come_from_the_environment_only() -> None:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def running(one_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """All services of the compose file, up; needs root, PostgreSQL's programs, Caddy and iproute2."""
     if why := lacking(*NEEDED):
         message = f"the services of docker-compose.yml cannot run here: {why}"

@@ -198,7 +198,7 @@ RAY = """ray start --head --block --port 6379 --dashboard-host 127.0.0.1 --dashb
 
 
 @pytest.fixture(scope="module")
-def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+def inside(one_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
     """The command prefix of a network that has only loopback: Ray listens on every address it finds."""
     if why := lacking("unshare", "nsenter", "ip"):
         message = f"Ray cannot be shut in here: {why}"

@@ -1,4 +1,4 @@
-"""The Dagster UI in a real browser: the graph, previews, a figure's picture, a backfill of two months.
+"""The Dagster UI in a real browser: the graph, previews, a figure's picture, runs and backfills by clicks.
 
 With DOCS_SCREENSHOTS set to a folder, the pictures of the documents are written there.
 """
@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 
 import dagster as dg
 import pytest
+from dagster._core.events import EngineEventData
 from PIL import Image
 from playwright.sync_api import FloatRect, Page, sync_playwright
 
@@ -192,28 +193,80 @@ def test_a_number_of_the_report_leads_to_its_lineage_and_to_its_asset(
     page.get_by_text("rate_ratio: exp(gamma) against quintile 5").first.wait_for()
 
 
-def test_a_backfill_of_two_months_from_the_ui(page: Page, served: tuple[str, Built]) -> None:
-    address, built = served
-    before = {m: built.lake.provenance("variation_metrics", m) for m in ("2021-02", "2021-03")}
-    page.goto(f"{address}/assets/variation_metrics")
-    page.get_by_role("button", name=re.compile("Materialize")).first.click()
+def launch(page: Page, address: str, assets: tuple[str, ...], months: list[str]) -> None:
+    """Press Materialize on the graph of these assets, and choose these months, one after the other."""
+    selection = quote(" or ".join(f'key:"{name}"' for name in assets))
+    groups = quote(",".join(f"global@global:{group}" for group in GROUPS))
+    page.goto(f"{address}/asset-groups~{selection}/?expanded={groups}")
+    graph = page.locator("svg[class*=AssetGraphExplorer]")
+    for name in assets:
+        graph.get_by_text(name, exact=True).first.wait_for()
+    page.get_by_role("button", name="Materialize all").click()
     dialog = page.get_by_role("dialog").first
-    dialog.get_by_placeholder(re.compile("^ex:")).fill("[2021-02...2021-03]")
+    dialog.get_by_text(f"materialize {len(assets)} assets").first.wait_for()
+    dialog.get_by_placeholder(re.compile("^ex:")).fill(f"[{months[0]}...{months[-1]}]")
     dialog.get_by_placeholder(re.compile("^ex:")).press("Enter")
-    dialog.get_by_text("2 partitions").first.wait_for()
-    dialog.get_by_role("button", name=re.compile("^Launch backfill")).click()
+    dialog.get_by_text(re.compile(f"^{len(months)} partitions?$")).first.wait_for()
+    dialog.get_by_role("button", name=re.compile("^Launch")).last.click()
+
+
+def finished_since(built: Built, before: set[str], number: int) -> list[dg.DagsterRun]:
+    """Wait until `number` new runs have ended; return all new ones."""
     with dg.DagsterInstance.from_config(str(built.home / "dagster")) as instance:
         deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            runs = [run for run in instance.get_runs() if "dagster/backfill" in run.tags]
-            if len(runs) == 2 and all(run.is_finished for run in runs):
-                break
+        while True:
+            runs = [run for run in instance.get_runs() if run.run_id not in before]
+            if len(runs) >= number and all(run.is_finished for run in runs):
+                return runs
+            assert time.monotonic() < deadline, [(run.tags, run.status) for run in runs]
             time.sleep(1)
-        assert {(run.tags["dagster/partition"], run.status) for run in runs} == {
-            ("2021-02", dg.DagsterRunStatus.SUCCESS),
-            ("2021-03", dg.DagsterRunStatus.SUCCESS),
-        }
-    for month, old in before.items():
-        new = built.lake.provenance("variation_metrics", month)
-        assert new.run_id in {run.run_id for run in runs}
-        assert new.data_version == old.data_version
+
+
+def test_a_mixed_selection_of_one_month_is_one_run_with_a_process_for_its_gpu_steps(
+    page: Page, served: tuple[str, Built]
+) -> None:
+    address, built = served
+    assets, month = ("embeddings", "captions", "nsfw_scores"), "2021-02"
+    before = {name: built.lake.provenance(name, month) for name in assets}
+    known = all_runs(built)
+    launch(page, address, assets, [month])
+    (run,) = finished_since(built, known, 1)
+    assert (run.tags["dagster/partition"], run.status) == (month, dg.DagsterRunStatus.SUCCESS)
+    assert {key.path[-1] for key in run.asset_selection or ()} == set(assets)
+    for name, old in before.items():
+        new = built.lake.provenance(name, month)
+        assert (new.run_id, new.data_version) == (run.run_id, old.data_version), name
+    with dg.DagsterInstance.from_config(str(built.home / "dagster")) as instance:
+        records = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTING)
+    pids = {}
+    for entry in records:
+        about = entry.get_dagster_event().event_specific_data
+        assert isinstance(about, EngineEventData)
+        pids[entry.step_key] = about.metadata["pid"].value
+    assert pids["embeddings"] == pids["captions"] != pids["nsfw_scores"]
+
+
+def test_a_backfill_of_three_months_from_the_ui(page: Page, served: tuple[str, Built]) -> None:
+    """With tables that read all earlier months, of which no later month may become part."""
+    address, built = served
+    assets = ("fingerprints", "lookalikes", "dataset", "drops", "summaries", "variation_metrics")
+    months = ["2021-02", "2021-03", "2021-04"]
+    before = {(name, month): built.lake.provenance(name, month) for name in assets for month in months}
+    known = all_runs(built)
+    launch(page, address, assets, months)
+    runs = finished_since(built, known, 3)
+    assert sorted((run.tags["dagster/partition"], run.status.value) for run in runs) == [
+        (month, "SUCCESS") for month in months
+    ]
+    assert len({run.tags["dagster/backfill"] for run in runs}) == 1
+    of = {run.tags["dagster/partition"]: run.run_id for run in runs}
+    for (name, month), old in before.items():
+        new = built.lake.provenance(name, month)
+        assert (new.run_id, new.data_version) == (of[month], old.data_version), f"{name}/{month}"
+        assert new.upstream == old.upstream, f"{name}/{month}"
+
+
+def all_runs(built: Built) -> set[str]:
+    """Return the ids of all runs so far."""
+    with dg.DagsterInstance.from_config(str(built.home / "dagster")) as instance:
+        return {run.run_id for run in instance.get_runs()}

@@ -133,14 +133,7 @@ def project(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """
     import faiss
 
-    x = np.asarray(x, dtype=np.float32)
-    width = len(arrays["pca_mean"])
-    if x.ndim != 2 or x.shape[1] != width:
-        raise ValueError(
-            f"embeddings of shape {x.shape} do not fit a map of {width} dimensions: they come from different "
-            "models; materialize projection_model again"
-        )
-    check_rows(x, "the embeddings")
+    x = _fitting(arrays, x)
     coordinates = np.asarray(arrays["coordinates"], dtype=np.float64)
     if not len(x):
         return np.empty((0, 2), dtype=np.float32)
@@ -172,19 +165,35 @@ def far_from_map(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
 
     Returns:
         (n,) bool.
+
+    Raises:
+        ValueError: the width differs from that of the map, or a value is not finite.
     """
     import faiss
 
+    x = _fitting(arrays, x)
     if not len(x):
         return np.zeros(0, dtype=bool)
     sample = np.ascontiguousarray(arrays["vectors"], dtype=np.float32)
-    reduced = _reduce(arrays, np.asarray(x, dtype=np.float32))
+    reduced = _reduce(arrays, x)
     index = faiss.IndexFlatL2(sample.shape[1])
     index.add(sample)
     with threads_for((len(reduced) + len(sample)) * sample.size):
         own = index.search(sample, min(2, len(sample)))[0][:, -1]
         theirs = index.search(reduced, 1)[0][:, 0]
     return theirs > np.quantile(own, 0.99)
+
+
+def _fitting(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x, dtype=np.float32)
+    width = len(arrays["pca_mean"])
+    if x.ndim != 2 or x.shape[1] != width:
+        raise ValueError(
+            f"embeddings of shape {x.shape} do not fit a map of {width} dimensions: they come from different "
+            "models; materialize projection_model again"
+        )
+    check_rows(x, "the embeddings")
+    return x
 
 
 def membership(distances: np.ndarray, k: int) -> np.ndarray:

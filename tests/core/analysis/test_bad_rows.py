@@ -113,6 +113,7 @@ TAKERS: dict[str, tuple[Rows, dict[str, str]]] = {
         {"zero": ZERO},
     ),
     "project": (lambda x: projection.project(MAP, x), {}),
+    "far_from_map": (lambda x: projection.far_from_map(MAP, x).astype(float), {}),
     "projection_table": (
         lambda x: projection.projection_table("2021-01", ids(x), x, MAP_TABLE, MAP),
         {},
@@ -178,7 +179,8 @@ def test_bad_vectors_are_refused_with_the_reason_or_give_numbers(name: str, row:
 
 
 @pytest.mark.parametrize(
-    "name", ["assign", "assign_month", "Codebook.assign", "topk", "neighbors_table", "project"]
+    "name",
+    ["assign", "assign_month", "Codebook.assign", "topk", "neighbors_table", "project", "far_from_map"],
 )
 def test_vectors_of_another_width_come_from_another_model(name: str) -> None:
     with pytest.raises(ValueError, match=r"different models|a codebook of width 6"):
