@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 def bitmap(number: int) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (4, 4), (number, 0, 0)).save(file, "PNG")
+    Image.new("RGB", (4, 4), (number, 0, 0)).save(
+        file, "PNG", compress_level=0
+    )  # of any colour the same size
     return file.getvalue()
 
 
