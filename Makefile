@@ -5,7 +5,7 @@ BIN := .venv/bin
 export TWIGMA_HOME ?= $(CURDIR)/.twigma
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo ui test lint types bench docs lock clean
+.PHONY: demo ui test lint types bench drills docs lock clean
 
 demo: .venv/ready
 	$(BIN)/twigma demo
@@ -28,6 +28,10 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.download
 	$(BIN)/python -m benchmarks.embed
 	$(BIN)/python -m benchmarks.analysis
+
+# what is tried to break it, in full; docs/reliability.md
+drills: .venv/ready
+	DRILLS=full $(BIN)/pytest -n0 -s -o timeout=0 tests/drills
 
 .venv/ready: requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
