@@ -93,12 +93,18 @@ class Publication:
 
 
 def dataset_card(
-    table: pl.DataFrame, profile: str, version: str, publication: Publication, before: str | None = None
+    table: pl.DataFrame,
+    sha256: str,
+    profile: str,
+    version: str,
+    publication: Publication,
+    before: str | None = None,
 ) -> str:
     """Return README.md: a dataset card whose YAML head lets `datasets.load_dataset(folder)` work as it is.
 
     Args:
         table: the released table.
+        sha256: of its Parquet file.
         profile: its profile.
         version: version of the release.
         publication: who publishes it.
@@ -114,7 +120,13 @@ def dataset_card(
         "size_categories": [_size_category(table.height)],
         "tags": ["ai-generated-images", "social-media", "metadata"],
         "configs": [
-            {"config_name": "default", "data_files": [{"split": "train", "path": "data/twigma.parquet"}]}
+            {
+                "config_name": "default",
+                # `datasets` caches under the folder's name and a hash of this entry alone: without the digest
+                # a second lake's 1.0.0 would be answered with the first one's rows
+                "description": f"profile {profile}, sha256 {sha256}",
+                "data_files": [{"split": "train", "path": "data/twigma.parquet"}],
+            }
         ],
     }
     months = table["month"] if "month" in table.columns else table["created_at"].dt.strftime("%Y-%m")

@@ -223,7 +223,7 @@ def release_files(
     parquet = to_parquet(table, {"twigma": lineage})
     sha256 = hashlib.sha256(parquet).hexdigest()
     texts = {
-        "README.md": dataset_card(table, profile, version, publication, changes.before),
+        "README.md": dataset_card(table, sha256, profile, version, publication, changes.before),
         "DATA_DICTIONARY.md": release_dictionary(profile),
         "CHANGELOG.md": log,
         "CITATION.cff": citation(version, publication),

@@ -22,6 +22,7 @@ from twigma_core.provenance import Provenance
 from twigma_core.release.card import SYNTHETIC, Publication
 from twigma_core.release.dictionary import data_dictionary
 from twigma_core.release.package import Release, write_release
+from twigma_core.release.table import COLUMNS, PROFILES
 
 if TYPE_CHECKING:
     from tests.core.release.conftest import World
@@ -112,6 +113,30 @@ def test_the_card_declares_the_files_that_datasets_loads(released: Path) -> None
     assert head["size_categories"] == ["n<1K"]
     assert SYNTHETIC in text and "The pairing is invented." in text
     assert "| `label_10_cluster` | Label, from 1 | 1 |" in text
+
+
+def test_datasets_loads_each_release_by_its_card_offline(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it asked the network"))
+    expected = {"ids_strict": ROWS, "paper_compat": ROWS, "another lake": ROWS - 1}
+    for name, rows in expected.items():
+        profile = name if name in PROFILES else "ids_strict"
+        _write(Lake(tmp_path / name), world, profile, rows)
+        folder = tmp_path / name / "releases" / "1.0.0"
+        table = pl.read_parquet(folder / "data" / "twigma.parquet")
+        assert (table.height, tuple(table.columns)) == (rows, COLUMNS[profile])
+        assert datasets.get_dataset_config_names(str(folder)) == ["default"]
+        for config in (None, "default"):  # one cache: all three folders have the same name
+            loaded = datasets.load_dataset(
+                str(folder), config, split="train", cache_dir=str(tmp_path / "cache")
+            )
+            frame = pl.DataFrame(loaded.data.table)
+            assert frame.schema == table.schema
+            assert frame.equals(table), "row for row"
+            assert loaded[3] == table.row(3, named=True), "with its nulls, as Python sees it"
 
 
 def test_the_same_input_gives_the_same_bytes_and_only_the_run_differs(
