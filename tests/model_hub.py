@@ -7,12 +7,12 @@ import hashlib
 import json
 import re
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.loopback import Quiet, listening
 
 COMMIT = "c0ffee" + "0" * 34
 HUB_TOKEN = "hf_canaryTokenZZZZ"
@@ -122,7 +122,7 @@ class Hub:
 def serve_hub() -> Iterator[Hub]:
     """Serve a hub until the block ends."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_HEAD(self) -> None:
             self.answer(body=False)
 
@@ -182,14 +182,6 @@ def serve_hub() -> Iterator[Hub]:
                 return
             self.wfile.write(data[start:])
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    here = Hub(f"http://127.0.0.1:{server.server_address[1]}")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with listening(Handler) as url:
+        here = Hub(url)
         yield here
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
+
+from tests.loopback import Quiet, listening
 
 TOKEN = "zenodo-canary-token-ZZZZ"
 
@@ -113,7 +113,7 @@ class Zenodo:
 def serve_zenodo() -> Iterator[Zenodo]:
     """Serve a Zenodo without records until the block ends."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def reply(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             here.asked.append((self.command, self.path))
@@ -131,14 +131,6 @@ def serve_zenodo() -> Iterator[Zenodo]:
 
         do_GET = do_POST = do_PUT = do_DELETE = reply
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    here = Zenodo(f"http://127.0.0.1:{server.server_address[1]}")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with listening(Handler) as url:
+        here = Zenodo(url)
         yield here
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -43,7 +43,7 @@ _WITH_VECTORS = "summaries"
 """Table that keeps a sample of vectors without their ids: its months are removed, and made anew."""
 _BY_ROW = ("vectors", "coordinates")
 """Arrays whose row i is of row i of the table; of the others, none is of single pictures."""
-_DERIVED = ("figures", "report", "review", "outbox", "records", "journal", "gallery")
+_DERIVED = ("figures", "report", "review", "outbox", "records", "journal")
 """Folders of files that the graph makes anew."""
 _PICTURED = ("figures/figure_4c.", "figures/figure_4e.", "report/", "review/")
 """Those that show pictures without naming them: they go when a picture has gone."""

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import dagster as dg
 import numpy as np
 import polars as pl
-from statsmodels.stats.proportion import proportion_confint
 
 from twigma_core.analysis.cluster_model import drift_share
 from twigma_core.analysis.projection import far_from_map
@@ -270,6 +269,9 @@ def clusters_still_fit(lake: Lake, month: str | None) -> Verdict:
 
 
 def _drift(far: int, n: int) -> Verdict:
+    # here: at the top of the file it would cost every start of the graph about a second
+    from statsmodels.stats.proportion import proportion_confint
+
     low, high = proportion_confint(far, n, method="wilson")
     return low <= MAX_DRIFT, f"{far / n:.1%} ({low:.1%} to {high:.1%}) are farther; limit {MAX_DRIFT:.0%}"
 

@@ -10,10 +10,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 from rich.console import Console
 
 from twigma_core.lake import Lake, MissingPartition, table_provenance
@@ -25,26 +27,18 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = Console()
 
 
-POSTGRES = """
-# Added because TWIGMA_DATABASE is set: runs, events and schedules live in PostgreSQL.
-storage:
-  postgres:
-    postgres_url:
-      env: TWIGMA_DATABASE
-"""
-
-
 def prepare() -> Settings:
     """Read the settings, make the home folder, and point DAGSTER_HOME into it."""
     settings = load_settings()
     home = (settings.home / "dagster").resolve()
     home.mkdir(parents=True, exist_ok=True)
-    ours = (Path(__file__).resolve().parents[1] / "dagster.yaml").read_text()
-    runs = ours.replace("max_concurrent_runs: 2", f"max_concurrent_runs: {settings.gpu_slots + 1}")
-    whole = runs + POSTGRES if settings.database else runs
+    ours = yaml.safe_load((Path(__file__).resolve().parents[1] / "dagster.yaml").read_text())
+    ours["concurrency"]["runs"]["max_concurrent_runs"] = settings.gpu_slots + 1
+    if settings.database:
+        ours["storage"] = {"postgres": {"postgres_url": {"env": variable("database")}}}
     # Several processes may start at once: none may read half a file.
     with tempfile.NamedTemporaryFile("w", dir=home, suffix=".yaml", delete=False) as file:
-        file.write(whole)
+        yaml.safe_dump(ours, file, sort_keys=False)
     Path(file.name).replace(home / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["TWIGMA_HOME"] = str(settings.home.resolve())
@@ -60,8 +54,15 @@ def demo() -> None:
     from twigma_core.sample.verify import verify
     from twigma_core.sample.world import load
     from twigma_dagster import headless
+    from twigma_dagster.resources import sample_references
 
+    # beside the first months, which leave a core free while they wait for their server
+    painter = get_context("spawn").Process(
+        target=sample_references, args=(str(settings.home.resolve()),), daemon=True
+    )
+    painter.start()
     lake, complete, show = _build(list(load().months))
+    painter.join()
     recovered = complete and headless.show_findings(verify(lake), console)
     show()
     raise typer.Exit(0 if recovered else 1)

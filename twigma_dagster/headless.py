@@ -130,6 +130,9 @@ def build(
                     name for name, made in before.items() if record(lake, name, batch.partition) == made
                 }
                 failed |= unchanged | (OUTSIDE.keys() & set(ready))
+                if not unchanged and len(ready) == len(batch.assets):  # each was made of what is there now
+                    wanted = []
+                    break
             passed += len(batch.assets)
             progress.update(task, completed=passed)
             outcome.skipped += [_place(name, batch.partition) for name in wanted]

@@ -340,80 +340,46 @@ def sample_references(home: str) -> Path:
     return folder
 
 
-def _preset(kind: type[Preset], **values: object) -> Preset:
-    """Return a resource whose fields have these values by default.
+def _preset(kind: type[Preset], settings: Settings, **others: object) -> Preset:
+    """Return a resource whose fields have, by default, the settings of the same name, and the `others`.
 
     Dagster drops all values that an instance was made with as soon as a run's configuration names one of
     its fields, so the Launchpad could not change the budget of a run without losing the rest.
     """
+    values = {name: getattr(settings, name) for name in Settings.model_fields if name in kind.model_fields}
     fields: dict[str, Any] = {
-        name: (kind.model_fields[name].annotation, value) for name, value in values.items()
+        name: (kind.model_fields[name].annotation, value) for name, value in (values | others).items()
     }
     return create_model(kind.__name__, __base__=kind, __module__=kind.__module__, **fields)()
 
 
 def posts_of(settings: Settings) -> Posts:
     """Return where posts come from, by these settings."""
-    return _preset(
-        Posts,
-        source=settings.source,
-        x_api=settings.x_api,
-        x_search=settings.x_search,
-        archive=settings.archive,
-        release_2023=settings.release_2023,
-        price_post=settings.price_post,
-        price_count=settings.price_count,
-        price_account=settings.price_account,
-        budget=settings.budget,
-        count_tolerance=settings.count_tolerance,
-    )
+    return _preset(Posts, settings)
 
 
 def models_of(settings: Settings) -> Models:
     """Return the models that these settings name."""
-    return _preset(
-        Models,
-        clip=settings.clip,
-        clip_weights=settings.clip_weights,
-        blip=settings.blip,
-        nsfw=settings.nsfw,
-        folder=settings.weights_folder,
-        device=settings.device,
-        dtype=settings.dtype,
-        batch_size=settings.batch_size,
-    )
+    named = {"clip": settings.clip, "blip": settings.blip, "nsfw": settings.nsfw}
+    return _preset(Models, settings, **named, folder=settings.weights_folder)
 
 
 def study_of(settings: Settings) -> Study:
     """Return what is studied and said of it, by these settings."""
-    return _preset(
-        Study,
-        clusters=settings.clusters,
-        seed=settings.seed,
-        synthetic=settings.sample,
-        notice=settings.notice,
-        release_profile=settings.release_profile,
-        release_version=settings.release_version,
-        release_authors=settings.release_authors,
-        likes=settings.likes,
-        ui=f"http://127.0.0.1:{settings.port}",
-    )
+    return _preset(Study, settings, synthetic=settings.sample, ui=f"http://127.0.0.1:{settings.port}")
 
 
 def build_resources(settings: Settings) -> dict[str, dg.ConfigurableResource]:
     """Return the resources for these settings, by the name that assets ask for."""
+    home = str(settings.home.resolve())
     return {
-        "lake": _preset(LakeResource, root=settings.lake_root),
+        "lake": _preset(LakeResource, settings, root=settings.lake_root),
         "posts": posts_of(settings),
-        "pictures": _preset(Pictures, source=settings.source, media_base=settings.media_base),
+        "pictures": _preset(Pictures, settings),
         "study": study_of(settings),
-        "volunteers": _preset(Volunteers, source=settings.source),
+        "volunteers": _preset(Volunteers, settings),
         "models": models_of(settings),
         "references": _preset(
-            References,
-            folder=settings.references,
-            texts=settings.texts,
-            limit=settings.reference_limit,
-            home=str(settings.home.resolve()),
+            References, settings, folder=settings.references, limit=settings.reference_limit, home=home
         ),
     }

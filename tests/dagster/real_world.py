@@ -7,13 +7,13 @@ answered with one of the AI pictures, chosen by a hash of the name.
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.loopback import Quiet, listening
 
 ENDINGS = {".jpg", ".jpeg", ".png"}
 TEXTS = {
@@ -26,7 +26,7 @@ TEXTS = {
 }
 
 
-class _Media(BaseHTTPRequestHandler):
+class _Media(Quiet):
     """Answers /media/<name> with what `answer` gives for the name; nothing is a 404."""
 
     protocol_version = "HTTP/1.1"
@@ -43,21 +43,10 @@ class _Media(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_: Any) -> None:
-        """Stay silent."""
 
-
-@contextmanager
-def serve(answer: Callable[[str], bytes]) -> Iterator[str]:
+def serve(answer: Callable[[str], bytes]) -> AbstractContextManager[str]:
     """Serve media on loopback; give the server's address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Media, answer=answer))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    return listening(partial(_Media, answer=answer))
 
 
 @contextmanager

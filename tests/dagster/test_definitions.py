@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -12,6 +13,8 @@ from twigma_core.figures import FIGURES
 from twigma_core.tables import SCHEMAS
 from twigma_dagster.definitions import defs
 from twigma_dagster.graph import batches, phases
+from twigma_dagster.resources import build_resources
+from twigma_dagster.settings import Settings
 
 GRAPH = defs.resolve_asset_graph()
 NODES = {key.path[-1]: GRAPH.get(key) for key in GRAPH.materializable_asset_keys}
@@ -116,3 +119,16 @@ def test_phases_respect_the_graph() -> None:
     assert done == set(NODES)
     months = ["2021-01", "2021-02"]
     assert {batch.partition for batch in batches(GRAPH, months) if "tweets" in batch.assets} == set(months)
+
+
+def test_resources_take_the_settings_of_their_names() -> None:
+    """None is left out: what is set reaches what acts on it."""
+    settings = Settings(
+        home=Path("/home"), connections=7, budget=3.0, batch_size=5, clusters=4, texts="t", lake="s3://b/l"
+    )
+    made = build_resources(settings)
+    for kind in made.values():
+        for name in set(type(kind).model_fields) & set(Settings.model_fields):
+            assert str(getattr(kind, name)) == str(getattr(settings, name)), f"{type(kind).__name__}.{name}"
+    policy = made["pictures"].policy()  # type: ignore[attr-defined]
+    assert (policy.connections, policy.per_host) == (7, 7)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 import yaml
 
 from tests.dagster.test_lanes import Place, output, place
+from tests.loopback import Quiet, listening
 
 
 @dataclass
@@ -33,7 +32,7 @@ class Cluster:
     jobs: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
-class Api(BaseHTTPRequestHandler):
+class Api(Quiet):
     """Takes jobs and says how they ended."""
 
     cluster: Cluster
@@ -58,9 +57,6 @@ class Api(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, *_: Any) -> None:
-        """Stay silent."""
-
 
 LAUNCHER = """
 run_launcher:
@@ -76,12 +72,12 @@ run_launcher:
 """
 
 
-def kubeconfig(folder: Path, port: int) -> Path:
-    """Write a kubeconfig that leads to a port of this machine; return its path."""
+def kubeconfig(folder: Path, url: str) -> Path:
+    """Write a kubeconfig that leads to this address; return its path."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
         "users": [{"name": "u", "user": {}}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
@@ -93,13 +89,12 @@ def kubeconfig(folder: Path, port: int) -> Path:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    found = Cluster(kubeconfig(tmp_path, server.server_port))
-    server.RequestHandlerClass = type("Bound", (Api,), {"cluster": found})
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield found
-    server.shutdown()
-    server.server_close()
+    class Bound(Api):
+        pass
+
+    with listening(Bound) as url:
+        Bound.cluster = Cluster(kubeconfig(tmp_path, url))
+        yield Bound.cluster
 
 
 def launched_by_kubernetes(folder: Path, config: Path, **variables: str) -> Place:
@@ -174,7 +169,7 @@ def test_no_cluster_fails_the_step_with_the_reason(tmp_path: Path) -> None:
 
 def test_a_cluster_that_does_not_answer_fails_the_step(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
-        config = kubeconfig(tmp_path, silent.getsockname()[1])
+        config = kubeconfig(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
         here = launched_by_kubernetes(tmp_path, config, TWIGMA_K8S_IMAGE="registry.example/twigma:1")
         printed = output(here.start("gpu_one"), 90)
     assert re.search(r"gpu_one: could not be launched on Kubernetes: .*timed out", printed)

@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from tests.dagster.small_world import drawn, world
 from tests.model_hub import Hub
 from twigma_core.lake import ArrayTable, Lake
-from twigma_core.models import weights
+from twigma_core.models import blip, clip, weights
 from twigma_dagster import cli, headless
 from twigma_dagster.checks import vectors_are_of_one_model
 from twigma_dagster.definitions import build_defs
@@ -139,8 +139,8 @@ def test_late_pictures_alone_go_through_the_models(tmp_path: Path) -> None:
     for name, metadata in shown.items():
         assert (metadata["computed"], metadata["taken over"], metadata["resumed"]) == (3, 12, 0), name
         assert metadata["dagster/row_count"] == 15
-    for name in ("embeddings", "captions"):
+    for name, batch in (("embeddings", clip.ON_CPU), ("captions", blip.ON_CPU)):
         assert str(shown[name]["device"]).endswith("cores")
-        assert str(shown[name]["settings"]).startswith("cpu float32 batch 16")
+        assert str(shown[name]["settings"]).startswith(f"cpu float32 batch {batch}")
         assert float(str(shown[name]["per second"])) > 0
         assert str(shown[name]["forward pass ran"]).endswith("% of the time")

@@ -102,8 +102,13 @@ def _umap(reduced: np.ndarray, seed: int) -> np.ndarray:
         warnings.filterwarnings("ignore", message=".*n_jobs value.*")
         warnings.filterwarnings("ignore", message=".*Spectral initialisation failed.*")
         warnings.filterwarnings("ignore", message=".*not fully connected.*")
+        # said of given neighbours: there is no index for later rows, which `project` places
+        warnings.filterwarnings("ignore", message=".*knn_search_index.*")
+        k = min(NEIGHBORS, n - 1)
         model = umap.UMAP(
-            n_neighbors=min(NEIGHBORS, n - 1),
+            n_neighbors=k,
+            # exact, and umap need not compile its own approximate search
+            precomputed_knn=_nearest(reduced, reduced, k),
             n_epochs=EPOCHS,
             min_dist=0.1,
             # the spectral start needs more rows than it has eigenvectors to find
@@ -112,6 +117,20 @@ def _umap(reduced: np.ndarray, seed: int) -> np.ndarray:
             n_jobs=1,
         )
         return np.asarray(model.fit_transform(reduced), dtype=np.float32)
+
+
+def _nearest(sample: np.ndarray, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k rows of `sample` nearest to each row of `x` and their exact distances, ascending."""
+    import faiss
+
+    index = faiss.IndexFlatL2(sample.shape[1])
+    index.add(sample)
+    with threads_for(x.size * len(sample)):
+        _, nearest = index.search(x, k)
+    # FAISS's squared distances come from products: near zero their roots are off by 1e-4
+    distances = np.linalg.norm(x[:, None, :].astype(np.float64) - sample[nearest], axis=2)
+    order = np.argsort(distances, axis=1, kind="stable")
+    return np.take_along_axis(nearest, order, axis=1), np.take_along_axis(distances, order, axis=1)
 
 
 def project(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
@@ -131,8 +150,6 @@ def project(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the width differs from that of the map, or a value is not finite.
     """
-    import faiss
-
     x = _fitting(arrays, x)
     coordinates = np.asarray(arrays["coordinates"], dtype=np.float64)
     if not len(x):
@@ -140,12 +157,7 @@ def project(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     sample = np.ascontiguousarray(arrays["vectors"], dtype=np.float32)
     reduced = _reduce(arrays, x)
     k = min(NEIGHBORS, len(sample))
-    index = faiss.IndexFlatL2(sample.shape[1])
-    index.add(sample)
-    with threads_for(reduced.size * len(sample)):
-        _, nearest = index.search(reduced, k)
-    # FAISS's squared distances come from products: near zero their roots are off by 1e-4
-    distances = np.linalg.norm(reduced[:, None, :].astype(np.float64) - sample[nearest], axis=2)
+    nearest, distances = _nearest(sample, reduced, k)
     weights = membership(distances, k)
     same = distances[:, 0] < _SAME
     weights[same] = distances[same] < _SAME
@@ -169,18 +181,12 @@ def far_from_map(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the width differs from that of the map, or a value is not finite.
     """
-    import faiss
-
     x = _fitting(arrays, x)
     if not len(x):
         return np.zeros(0, dtype=bool)
     sample = np.ascontiguousarray(arrays["vectors"], dtype=np.float32)
-    reduced = _reduce(arrays, x)
-    index = faiss.IndexFlatL2(sample.shape[1])
-    index.add(sample)
-    with threads_for((len(reduced) + len(sample)) * sample.size):
-        own = index.search(sample, min(2, len(sample)))[0][:, -1]
-        theirs = index.search(reduced, 1)[0][:, 0]
+    own = _nearest(sample, sample, min(2, len(sample)))[1][:, -1]
+    theirs = _nearest(sample, _reduce(arrays, x), 1)[1][:, 0]
     return theirs > np.quantile(own, 0.99)
 
 

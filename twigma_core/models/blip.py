@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT = "Salesforce/blip-image-captioning-large"
-ON_CPU, ON_GPU = 16, 128
+ON_CPU, ON_GPU = 32, 128
 """Pictures of a batch."""
 
 _WEIGHTS = "model.safetensors"

@@ -9,7 +9,7 @@ What belongs here: reading the plan and handing out what it stands for. What doe
 
 from __future__ import annotations
 
-import csv
+import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -124,20 +124,23 @@ class World:
             missing = [row for row in frame.iter_rows(named=True) if not (pictures / row["file"]).exists()]
             with ThreadPoolExecutor(2) as pool:
                 for row, data in zip(missing, pool.map(reference_bytes, missing), strict=True):
-                    temporary = pictures / f".{row['file']}.tmp"
-                    temporary.write_bytes(data)
-                    temporary.replace(pictures / row["file"])
+                    _put(pictures / row["file"], data)
             table = frame.select(
                 "file", "title", "artist", pl.col("style_name").alias("style"), "prompt", "prompt_id"
             )
-            table.write_csv(folder / str(corpus) / "metadata.csv", quote_style="necessary")
+            data = table.write_csv(quote_style="necessary").encode()
+            _put(folder / str(corpus) / "metadata.csv", data)
         texts = folder / "texts"
         texts.mkdir(parents=True, exist_ok=True)
         for (source,), frame in self.texts.group_by("source", maintain_order=True):
-            with open(texts / f"{source}.csv", "w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(["text"])
-                writer.writerows([text] for text in frame["text"])
+            _put(texts / f"{source}.csv", frame.select("text").write_csv().encode())
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a file whole: another process may be writing it, or reading it, at the same time."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        file.write(data)
+    Path(file.name).replace(path)
 
 
 def reference_bytes(row: Mapping[str, Any]) -> bytes:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.loopback import Quiet, listening
 
 TOKEN = "AAAAcanary%2BtokenZZZZ"
 
@@ -101,7 +101,7 @@ class FakeX:
 def serve(world: FakeX) -> Iterator[FakeX]:
     """Answer on loopback, at `world.url`, until the block ends."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
         wbufsize = -1  # head and body in one packet, else each reply waits 40 ms for an acknowledgement
 
@@ -133,16 +133,5 @@ def serve(world: FakeX) -> Iterator[FakeX]:
             self.wfile.write(content)
             self.close_connection = "Content-Length" in headers
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    world.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with listening(Handler) as world.url:
         yield world
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
