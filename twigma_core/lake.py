@@ -27,6 +27,7 @@ import xxhash
 from upath import UPath
 
 from twigma_core import tables
+from twigma_core.parquet import refusing
 from twigma_core.provenance import Provenance
 from twigma_core.storage import Range, open_storage
 
@@ -37,6 +38,16 @@ _FOOTER = 2**16  # bytes read for a table's metadata: more than almost any foote
 
 class MissingPartition(LookupError):
     """A table or partition that has not been materialized."""
+
+
+class DamagedTable(RuntimeError):
+    """A table or partition whose file cannot be read; the message names it, the cause and the cure."""
+
+
+def damage(name: str, partition: str | None = None) -> AbstractContextManager[None]:
+    """Turn all that reading a table may raise into `DamagedTable`."""
+    place = f"{name}/{partition}" if partition else name
+    return refusing(DamagedTable, place, "if its file is damaged, materialize it again")
 
 
 @dataclass(frozen=True)
@@ -226,15 +237,19 @@ class Lake:
 
         Raises:
             MissingPartition: it has not been materialized; the message names it.
+            DamagedTable: its file cannot be read.
         """
         self._require(name, partition)
-        return pl.read_parquet(io.BytesIO(self.read_bytes(_table(name, partition))))
+        data = io.BytesIO(self.read_bytes(_table(name, partition)))
+        with damage(name, partition):
+            return pl.read_parquet(data)
 
     def read_arrays(self, name: str, partition: str | None = None) -> ArrayTable:
         """Return one partition of a table with its arrays, mapped into memory where the lake is local.
 
         Raises:
             MissingPartition: it has not been materialized.
+            DamagedTable: its file cannot be read.
         """
         self._require(name, partition)
         try:
@@ -244,9 +259,12 @@ class Lake:
 
     def _read_arrays(self, name: str, partition: str | None) -> ArrayTable:
         data = io.BytesIO(self.read_bytes(_table(name, partition)))
-        files = json.loads(pl.read_parquet_metadata(data).get("arrays", "{}"))
-        arrays = {key: self._files.array(f"tables/{name}/{file}") for key, file in files.items()}
-        return ArrayTable(pl.read_parquet(data), arrays)
+        with damage(name, partition):
+            files = json.loads(pl.read_parquet_metadata(data).get("arrays", "{}"))
+            table = pl.read_parquet(data)
+        return ArrayTable(
+            table, {key: self._files.array(f"tables/{name}/{file}") for key, file in files.items()}
+        )
 
     def read_rows(
         self, name: str, partition: str | None, rows: Sequence[int], array: str = "vectors"
@@ -279,18 +297,26 @@ class Lake:
 
         Raises:
             MissingPartition: it has not been materialized.
+            DamagedTable: its file cannot be read, or carries no such record.
         """
         self._require(name, partition)
-        return Provenance.from_json(self._metadata(name, partition)[_KEY])
+        metadata = self._metadata(name, partition)
+        try:
+            return Provenance.from_json(metadata[_KEY])
+        except (KeyError, TypeError, ValueError) as error:
+            place = f"{name}/{partition}" if partition else name
+            raise DamagedTable(f"{place} carries no lineage ({error!r}); materialize it again") from error
 
     def _metadata(self, name: str, partition: str | None) -> dict[str, str]:
         file, length = _table(name, partition), _FOOTER
         while True:
             end = self._files.read_end(file, length)
-            # A Parquet file ends with its footer, the footer's length, and four letters.
+            # A Parquet file ends with its footer, the footer's length, and four letters. A damaged one may
+            # name a length beyond its own.
             needed = int.from_bytes(end[-8:-4], "little") + 8
-            if needed <= len(end):
-                return pl.read_parquet_metadata(io.BytesIO(end))
+            if needed <= len(end) or len(end) < length:
+                with damage(name, partition):
+                    return pl.read_parquet_metadata(io.BytesIO(end))
             length = needed
 
     def _require(self, name: str, partition: str | None) -> None:

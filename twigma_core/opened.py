@@ -18,7 +18,7 @@ import polars as pl
 
 from twigma_core import tables
 from twigma_core.catalog import connect
-from twigma_core.lake import Lake, MissingPartition
+from twigma_core.lake import Lake, MissingPartition, damage
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,7 +41,8 @@ class OpenLake:
         for name, schema in tables.SCHEMAS.items():
             keys = self.lake.partitions(name)
             if keys or self.lake.has(name):
-                rows = self.lake.scan(name).select(pl.len()).collect().item()
+                with damage(name):
+                    rows = self.lake.scan(name).select(pl.len()).collect().item()
                 about = " ".join((schema.__doc__ or "").split())
                 found.append((name, len(keys) or 1, rows, about))
         return pl.DataFrame(found, schema=["table", "partitions", "rows", "about"], orient="row")
@@ -74,8 +75,14 @@ class OpenLake:
         return self.lake.scan(name, wanted)
 
     def table(self, name: str, months: str | Iterable[str] | None = None) -> pl.DataFrame:
-        """Return a table as a frame; arguments and errors as `scan`."""
-        return self.scan(name, months).collect()
+        """Return a table as a frame; arguments and errors as `scan`.
+
+        Raises:
+            DamagedTable: a file of it cannot be read.
+        """
+        frame = self.scan(name, months)
+        with damage(name):
+            return frame.collect()
 
     def dataset(self, months: str | Iterable[str] | None = None) -> pl.DataFrame:
         """Return the dataset, a row a unique picture, with its cluster and place on the map.
@@ -85,12 +92,14 @@ class OpenLake:
 
         Raises:
             MissingPartition: it has not been materialized, or not for one of the months.
+            DamagedTable: a file of it, or of clusters or projection, cannot be read.
         """
         pictures = self.scan("dataset", months)
         for name, columns in (("clusters", ("cluster",)), ("projection", ("x", "y"))):
             beside = self.lake.scan(name).select("image_id", *columns)
             pictures = pictures.join(beside, on="image_id", how="left", maintain_order="left")
-        return pictures.sort("created_at", "tweet_id", "image_id").collect()
+        with damage("dataset"):
+            return pictures.sort("created_at", "tweet_id", "image_id").collect()
 
     def vectors(self, pictures: pl.DataFrame) -> np.ndarray:
         """Return the CLIP embeddings of pictures: (n, d) float32, l2-normalised, row for row.

@@ -165,5 +165,4 @@ def noted(holder: dict[str, Any]) -> dict[str, int]:
 
 def next_token(body: dict[str, Any]) -> str | None:
     """Return the token of the page after this one; None on the last."""
-    token = mapping(body.get("meta")).get("next_token")
-    return token if isinstance(token, str) and token else None
+    return text(mapping(body.get("meta")).get("next_token")) or None

@@ -11,15 +11,16 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import polars as pl
 from upath import UPath
 
 from twigma_core.collect import fields
-from twigma_core.collect.documents import MAX_CELL, Row, index_of, opened, rows
+from twigma_core.collect.documents import MAX_CELL, READ_ERRORS, NotAnArchive, Row, index_of, opened, rows
+from twigma_core.parquet import read_columns, refusing
 
 ID_COLUMNS = ("id", "tweet_id", "post_id", "ids", "tweet_ids")
 AUTHOR_COLUMNS = ("author_id", "user_id")
@@ -109,18 +110,30 @@ class Asked:
 
 
 class NoIds(RuntimeError):
-    """A file without ids; the message names it and says what to give."""
+    """A file without ids, or one that cannot be read; the message names it and says what to give."""
+
+
+@contextmanager
+def refusing_ids(file: UPath) -> Iterator[None]:
+    """Turn all that reading a file of ids may raise into `NoIds`."""
+    cure = "give a text with an id a line, a CSV or Parquet, or a release"
+    try:
+        with refusing(NoIds, file.name, cure):
+            yield
+    except (NotAnArchive, *READ_ERRORS) as error:
+        raise NoIds(f"{file.name} cannot be read: {error}; {cure}") from error
 
 
 def read_ids(path: str | Path) -> Asked:
     """Read the ids of a file or of a release's folder.
 
     Raises:
-        NoIds: there is nothing at `path`, or no column of ids in it.
+        NoIds: there is nothing at `path`, it cannot be read, or no column of ids is in it.
     """
     file = file_of_ids(path)
     asked, seen = Asked(), set[str]()
-    found = list(_parquet(file) if file.name.endswith(".parquet") else _text(file))
+    with refusing_ids(file):
+        found = list(_parquet(file) if file.name.endswith(".parquet") else _text(file))
     grid = on_float_grid(fields.identifier(text) for text, _, _ in found)
     for text, author, hint in found:
         if text in seen:
@@ -167,17 +180,20 @@ def file_of_ids(path: str | Path | UPath) -> UPath:
 
 def _parquet(file: UPath) -> Iterator[tuple[str, str, str]]:
     """Yield (id, author, hint) of each row, as text."""
-    frame = pl.scan_parquet(file.open("rb"))
-    names = frame.collect_schema().names()
-    column = _column(names, ID_COLUMNS)
-    if column is None:
-        raise NoIds(
-            f"{file.name}: no column {', '.join(ID_COLUMNS)}; its columns are {', '.join(names)[:200]}"
-        )
-    others = [_column(names, AUTHOR_COLUMNS), _column(names, ("image_name",))]
-    columns = [pl.col(column), *(pl.col(name) if name else pl.lit("") for name in others)]
-    texts = [expression.cast(pl.String).fill_null("").alias(str(n)) for n, expression in enumerate(columns)]
-    yield from frame.select(texts).collect().iter_rows()
+
+    def choose(names: list[str]) -> dict[str, str | None]:
+        column = _column(names, ID_COLUMNS)
+        if column is None:
+            raise NoIds(
+                f"{file.name}: no column {', '.join(ID_COLUMNS)}; its columns are {', '.join(names)[:200]}"
+            )
+        return {
+            "id": column,
+            "author": _column(names, AUTHOR_COLUMNS),
+            "hint": _column(names, ("image_name",)),
+        }
+
+    yield from read_columns(file, choose).fill_null("").iter_rows()
 
 
 def _text(file: UPath) -> Iterator[tuple[str, str, str]]:

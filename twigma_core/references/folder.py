@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
+from twigma_core.parquet import read_columns, refusing
 from twigma_core.references.rows import (
     CorpusError,
     ReferenceRow,
@@ -83,24 +84,29 @@ def read_metadata(path: Path) -> Iterator[Fields]:
     Raises:
         CorpusError: it cannot be parsed, or no column is known for the file.
     """
-    try:
-        frame = (
-            pl.read_parquet(path)
-            if path.suffix.lower() == ".parquet"
-            else pl.read_csv(path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True)
-        )
-    except pl.exceptions.NoDataError:
-        return
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise CorpusError(f"metadata file {path} cannot be read: {error}; mend or remove it") from error
-    found = match_columns(frame.columns)
+    with refusing(CorpusError, f"metadata file {path}", "mend or remove it"):
+        if path.suffix.lower() == ".parquet":
+            chosen = read_columns(path, lambda names: _fields_of(path, names))
+        else:
+            try:
+                frame = pl.read_csv(
+                    path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True
+                )
+            except pl.exceptions.NoDataError:
+                return
+            found = _fields_of(path, frame.columns)
+            chosen = frame.select(pl.col(source).alias(key) for key, source in found.items())
+    yield from chosen.iter_rows(named=True)
+
+
+def _fields_of(path: Path, columns: Sequence[str]) -> dict[str, str]:
+    found = match_columns(columns)
     if "file" not in found:
         raise CorpusError(
-            f"metadata file {path} has no column for the file; it has {', '.join(frame.columns)}, "
+            f"metadata file {path} has no column for the file; it has {', '.join(columns)}, "
             f"and one of {', '.join(COLUMNS['file'])} is needed"
         )
-    chosen = frame.select(pl.col(source).cast(pl.String).alias(key) for key, source in found.items())
-    yield from chosen.iter_rows(named=True)
+    return found
 
 
 def match_columns(columns: Sequence[str]) -> dict[str, str]:

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import polars as pl
-
+from twigma_core.parquet import read_columns, refusing
 from twigma_core.references.rows import PICTURE_SUFFIXES, CorpusError, ReferenceRow
 
 _LONGEST_TEXT = 100_000
@@ -84,18 +83,18 @@ def _add_table(shard: Path, samples: dict[str, _Sample]) -> None:
     path = shard.with_suffix(".parquet")
     if not path.exists():
         return
-    try:
-        frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise CorpusError(f"table {path} cannot be read: {error}; mend or remove it") from error
-    lower = {name.lower(): name for name in frame.columns}
-    if "key" not in lower:
-        raise CorpusError(f"table {path} has no column key; it has {', '.join(frame.columns)}")
-    caption = next((lower[name] for name in ("caption", "text", "prompt") if name in lower), None)
-    wanted = (lower["key"], caption, lower.get("status"), lower.get("error_message"))
-    columns = [pl.lit(None, pl.String) if name is None else pl.col(name).cast(pl.String) for name in wanted]
-    named = [column.alias(str(number)) for number, column in enumerate(columns)]
-    for key, text, status, words in frame.select(named).iter_rows():
+
+    def choose(columns: list[str]) -> dict[str, str | None]:
+        lower = {name.lower(): name for name in columns}
+        if "key" not in lower:
+            raise CorpusError(f"table {path} has no column key; it has {', '.join(columns)}")
+        caption = next((lower[name] for name in ("caption", "text", "prompt") if name in lower), None)
+        others = {name: lower.get(name) for name in ("status", "error_message")}
+        return {"key": lower["key"], "caption": caption, **others}
+
+    with refusing(CorpusError, f"table {path}", "mend or remove it"):
+        chosen = read_columns(path, choose)
+    for key, text, status, words in chosen.iter_rows():
         if key is None:
             continue
         sample = samples.setdefault(key, _Sample())

@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-import polars as pl
-
+from twigma_core.parquet import read_columns, refusing
 from twigma_core.references.folder import METADATA_FILES, find_metadata, read_folder
 from twigma_core.references.rows import CorpusError, ReferenceRow, list_pictures, loose_tables
 
@@ -62,23 +61,22 @@ def _read_parquet_rows(folder: Path, files: list[Path]) -> Iterator[ReferenceRow
 
 def _url_rows(file: Path) -> Iterator[tuple[str | None, str | None, str | None]]:
     """Yield (URL, text, img2dataset's key) of a Parquet file."""
-    try:
-        frame = pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise CorpusError(
-            f"reference_images/laion: {file} cannot be read: {error}; mend or remove it"
-        ) from error
-    lower = {name.lower(): name for name in frame.columns}
-    url = lower.get("url")
-    if url is None:
-        raise CorpusError(
-            f"reference_images/laion: {file} has no column URL; it has {', '.join(frame.columns)}"
-        )
-    wanted = (url, lower.get("text") or lower.get("caption"), lower.get("key"))
-    yield from frame.select(
-        (pl.lit(None, pl.String) if name is None else pl.col(name).cast(pl.String)).alias(str(number))
-        for number, name in enumerate(wanted)
-    ).iter_rows()
+
+    def choose(columns: list[str]) -> dict[str, str | None]:
+        lower = {name.lower(): name for name in columns}
+        if "url" not in lower:
+            raise CorpusError(
+                f"reference_images/laion: {file} has no column URL; it has {', '.join(columns)}"
+            )
+        return {
+            "url": lower["url"],
+            "text": lower.get("text") or lower.get("caption"),
+            "key": lower.get("key"),
+        }
+
+    with refusing(CorpusError, f"reference_images/laion: {file}", "mend or remove it"):
+        chosen = read_columns(file, choose)
+    yield from chosen.iter_rows()
 
 
 def _file_name(url: str | None) -> str:

@@ -26,6 +26,8 @@ class CorpusError(ValueError):
 class ReferenceRow:
     """One picture of a reference corpus, not yet opened.
 
+    Half surrogate pairs, which JSON and file names allow and UTF-8 does not, are written out as `\\ud83c`.
+
     Attributes:
         image_id: its id within the corpus: the path relative to the corpus's folder.
         path: its file, or the shard that holds it; None where there is none, and `reason` says why.
@@ -52,11 +54,20 @@ class ReferenceRow:
     offset: int = 0
     length: int | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, str):
+                object.__setattr__(self, name, _utf8(value).decode())
+
 
 def prompt_key(prompt: str | None) -> str | None:
     """Return an id that all pictures of one prompt share: a hash of the prompt without outer blanks."""
     text = (prompt or "").strip()
-    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else None
+    return hashlib.sha256(_utf8(text)).hexdigest()[:16] if text else None
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def require_folder(corpus: str, folder: str | Path) -> Path:
@@ -112,6 +123,7 @@ def safe_relative(name: str) -> str | None:
     """Return a metadata file's name for a picture as a relative path, or None if it leads elsewhere."""
     text = name.strip().replace("\\", "/")
     path = PurePosixPath(text)
-    if not text or "\0" in text or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    # "." has no parts, and is no file.
+    if not path.parts or "\0" in text or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         return None
     return path.as_posix()

@@ -10,13 +10,14 @@ import html
 import io
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from twigma_core import tables
+from twigma_core.parquet import read_columns, refusing
 from twigma_core.references.rows import SETTING
 
 log = logging.getLogger(__name__)
@@ -164,37 +165,34 @@ def _read(source: str, file: Path) -> Iterator[str]:
         text = file.read_bytes().decode("utf-8-sig", errors="replace")
         yield from passages(text) if source == "book" else text.splitlines()
         return
-    column = _text_column(source, file)
-    yield from (value for value in column.cast(pl.String).fill_null(""))
+    with refusing(TextSourceError, f"texts/{source}: {file}", "mend or replace it"):
+        values = _text_column(source, file).cast(pl.String).fill_null("")
+    yield from values
 
 
 def _text_column(source: str, file: Path) -> pl.Series:
+    if file.suffix.lower() == ".parquet":
+        chosen = read_columns(file, lambda names: {"text": names[_place_of_text(source, file, names) or 0]})
+        return chosen["text"]
+    data = io.BytesIO(file.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     try:
-        if file.suffix.lower() == ".parquet":
-            frame = pl.read_parquet(file)
-        else:
-            data = io.BytesIO(file.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-            frame = pl.read_csv(
-                data, has_header=False, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True
-            )
+        frame = pl.read_csv(
+            data, has_header=False, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True
+        )
     except pl.exceptions.NoDataError:
         return pl.Series([], dtype=pl.String)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise TextSourceError(
-            f"texts/{source}: {file} cannot be read: {error}; mend or replace it"
-        ) from error
-    if file.suffix.lower() == ".parquet":
-        names = list(frame.columns)
-    else:
-        names = [str(name or "") for name in frame.row(0)]
+    place = _place_of_text(source, file, [str(name or "") for name in frame.row(0)])
+    # One column under no known name has no header: its first row is a text as well.
+    return frame.to_series(0) if place is None else frame.to_series(place)[1:]
+
+
+def _place_of_text(source: str, file: Path, names: Sequence[str]) -> int | None:
+    """Return which column holds the text; None where there is only one, under no known name."""
     lower = {name.strip().lower(): number for number, name in reversed(list(enumerate(names)))}
     chosen = next((lower[name] for name in TEXT_COLUMNS if name in lower), None)
-    headless = chosen is None and frame.width == 1
-    if chosen is None and not headless:
+    if chosen is None and len(names) != 1:
         raise TextSourceError(
             f"texts/{source}: {file} has no column for the text; it has {', '.join(names)}, "
             f"and one of {', '.join(TEXT_COLUMNS)} is needed"
         )
-    column = frame.to_series(chosen or 0)
-    # One column under no known name has no header: its first row is a text as well.
-    return column if headless or file.suffix.lower() == ".parquet" else column[1:]
+    return chosen

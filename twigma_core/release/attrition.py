@@ -9,11 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+from upath import UPath
 
 from twigma_core.collect.documents import opened, rows
 from twigma_core.collect.hydrate import FOUND, WITHHELD
-from twigma_core.collect.ids import file_of_ids
+from twigma_core.collect.ids import file_of_ids, refusing_ids
 from twigma_core.collect.release_2023 import is_release, picture_named, read_release
+from twigma_core.parquet import read_columns
 
 HERE, GONE, NOT_IN_POST, NOT_FETCHED = "here", "picture gone", "not in the post", "not fetched"
 SCHEMA = {"id": pl.String, "image_id": pl.String}
@@ -29,34 +31,35 @@ def released_pictures(path: str | Path) -> pl.DataFrame:
     A row whose post or picture has no exact id is not here; `ids.read_ids` and `release_2023` count those.
 
     Raises:
-        NoIds: there is nothing at `path`.
+        NoIds: there is nothing at `path`, or it cannot be read.
     """
     file = file_of_ids(path)
+    with refusing_ids(file):
+        return _pictures(file).drop_nulls().unique("image_id", keep="first", maintain_order=True)
+
+
+def _pictures(file: UPath) -> pl.DataFrame:
+    """Return the id and image_id of each row of a file; null where it is not exactly known."""
     if file.name.endswith(".parquet"):
-        frame = pl.scan_parquet(file.open("rb"))
-        names = frame.collect_schema().names()
-        if "image_id" in names and "id" in names:
-            found = frame.select(pl.col("id", "image_id").cast(pl.String)).collect()
-        elif "image_name" in names and "id" in names:
-            named = frame.select(pl.col("id", "image_name").cast(pl.String)).collect()
+        wanted = ("id", "image_id", "image_name")
+        named = read_columns(file, lambda names: {one: one for one in wanted if one in names})
+        if "image_id" in named and "id" in named:
+            return named.select("id", "image_id")
+        if "image_name" in named and "id" in named:
             pictures = [picture_named(name or "")[0] for name in named["image_name"]]
-            found = named.select("id", image_id=pl.Series(pictures, dtype=pl.String))
-        else:
-            return pl.DataFrame(schema=SCHEMA)
-    else:
-        with opened(file) as stream:
-            lines = rows(stream)
-            header = next(lines, None)
-            names = [name.strip() for name in header.cells] if header else []
-            if is_release(names):
-                found = read_release(names, lines).table.select(id="tweet_id", image_id="image_id")
-            elif {"id", "image_id"} <= set(names):
-                at, of = names.index("id"), names.index("image_id")
-                cells = [(row.cells[at].strip(), row.cells[of].strip()) for row in lines if not row.reason]
-                found = pl.DataFrame(cells, schema=SCHEMA, orient="row")
-            else:
-                return pl.DataFrame(schema=SCHEMA)
-    return found.drop_nulls().unique("image_id", keep="first", maintain_order=True)
+            return named.select("id", image_id=pl.Series(pictures, dtype=pl.String))
+        return pl.DataFrame(schema=SCHEMA)
+    with opened(file) as stream:
+        lines = rows(stream)
+        header = next(lines, None)
+        names = [name.strip() for name in header.cells] if header else []
+        if is_release(names):
+            return read_release(names, lines).table.select(id="tweet_id", image_id="image_id")
+        if {"id", "image_id"} <= set(names):
+            at, of = names.index("id"), names.index("image_id")
+            cells = [(row.cells[at].strip(), row.cells[of].strip()) for row in lines if not row.reason]
+            return pl.DataFrame(cells, schema=SCHEMA, orient="row")
+    return pl.DataFrame(schema=SCHEMA)
 
 
 def attrition(
