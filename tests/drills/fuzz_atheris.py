@@ -1,6 +1,7 @@
-"""A coverage-guided run over one of `fuzz_targets`: `python -m tests.drills.fuzz_atheris TARGET SECONDS FOLDER`.
+"""A coverage-guided run over one of `fuzz_targets`.
 
-A finding ends it with a traceback; the bytes lie in FOLDER as crash-, timeout- or oom- and a hash.
+`python -m tests.drills.fuzz_atheris TARGET SECONDS FOLDER` goes on until the time is over. A finding ends it
+with a traceback; the bytes lie in FOLDER as crash-, timeout- or oom- and a hash.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import atheris
 
 from tests.drills.mutations import damage
 
-with atheris.instrument_imports(include=["twigma_core.collect", "twigma_core.images", "twigma_core.references"]):
+OURS = ["twigma_core.collect", "twigma_core.images", "twigma_core.references"]
+with atheris.instrument_imports(include=OURS):
     from tests.drills.fuzz_targets import TARGETS
 
 

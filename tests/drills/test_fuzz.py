@@ -20,7 +20,7 @@ from tests.drills.fuzz_targets import COUNTED, REFUSED, ROWS, TARGETS
 
 CASES = Path(__file__).with_name("cases")
 FOUND = sorted(path for path in CASES.rglob("*") if path.is_file())
-EXAMPLES = count(12, 3000)
+EXAMPLES = count(12, 1000)
 MEMORY_MIB = 500
 """Most memory that the readers may take beyond what the process had taken at some time before."""
 
@@ -71,7 +71,7 @@ def test_hypothesis_finds_nothing(name: str, tmp_path_factory: pytest.TempPathFa
 def test_atheris_finds_nothing(name: str, tmp_path: Path) -> None:
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("atheris has no wheel for this machine")
-    command = [sys.executable, "-m", "tests.drills.fuzz_atheris", name, str(count(4, 120)), str(tmp_path)]
+    command = [sys.executable, "-m", "tests.drills.fuzz_atheris", name, str(count(4, 60)), str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     print(f"atheris {name}: {done.stderr.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stderr[-4000:]
