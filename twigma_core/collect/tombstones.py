@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,8 @@ def without(body: dict[str, Any], gone: Gone) -> tuple[dict[str, Any], set[str]]
 
     A post goes by its own id, an id of an earlier version of it, or its author; a repost goes with what it
     repeats. Of other posts only their references to such posts, and mentions of such accounts, are taken out.
-    Media and accounts go along that no post left on the page refers to. X's count (`result_count`) stays.
+    Media go along that no post of the reply itself shows, even if one that it merely refers to does, and
+    accounts that no post left on the page is of. X's count (`result_count`) stays.
     """
     if fields.is_post(body) and body.get("data") is None:
         return ({}, set(_versions(body))) if _goes(body, gone) else (_unlinked(body, gone), set())
@@ -131,6 +132,9 @@ def without(body: dict[str, Any], gone: Gone) -> tuple[dict[str, Any], set[str]]
     if "asked" in notes:
         asked = [one for one in fields.items(notes["asked"]) if one not in gone.posts | gone.authors]
         result[fields.NOTES] = notes | {"asked": asked}
+    request = fields.mapping(body.get("__twarc"))  # a lookup names the ids that it asked for
+    if _names(request.get("url"), gone):
+        result["__twarc"] = {key: value for key, value in request.items() if key != "url"}
     return result, dropped
 
 
@@ -160,23 +164,26 @@ def _unlinked(post: dict[str, Any], gone: Gone) -> dict[str, Any]:
     result = dict(post)
     for name in ("referenced_tweets", "referenced_posts"):
         if name in post:
-            kept = [
-                one for one in fields.items(post[name]) if fields.mapping(one).get("id") not in gone.posts
-            ]
-            result[name] = kept
+            # twarc's flattened posts carry what they refer to within them
+            referred = [fields.mapping(one) for one in fields.items(post[name])]
+            result[name] = [_unlinked(one, gone) for one in referred if not _goes(one, gone)]
     if fields.identifier(post.get("in_reply_to_user_id")) in gone.authors:
         del result["in_reply_to_user_id"]
+        result.pop("in_reply_to_user", None)
     if fields.identifier(post.get("conversation_id")) in gone.posts:
         del result["conversation_id"]
     entities = fields.mapping(post.get("entities"))
     if "mentions" in entities:
-        mentions = [
-            one
-            for one in fields.items(entities["mentions"])
-            if fields.mapping(one).get("id") not in gone.authors
-        ]
-        result["entities"] = entities | {"mentions": mentions}
-    return result
+        entities = entities | {"mentions": _other(entities["mentions"], "id", gone.authors)}
+    if "urls" in entities:  # a quotation links to what it quotes
+        links = [one for one in fields.items(entities["urls"]) if not _names(one, gone)]
+        entities = entities | {"urls": links}
+    return result | {"entities": entities} if entities else result
+
+
+def _names(value: Any, gone: Gone) -> bool:
+    """Say whether an address, or one of a url's, names what must be gone."""
+    return not gone.ids.isdisjoint(re.findall("[0-9]+", str(value)))
 
 
 def _includes(
@@ -190,19 +197,36 @@ def _includes(
             lost = [*lost, *(post for post in posts if _goes(post, gone))]
             result[name] = [_unlinked(post, gone) for post in posts if not _goes(post, gone)]
             staying += result[name]
-    for name, key, of in (("media", "media_key", _media_keys), ("users", "id", _accounts)):
-        if name in includes:
-            away = set(of(lost)) - set(of(staying))
-            away |= gone.authors if name == "users" else set()
-            kept = [one for one in fields.items(includes[name]) if fields.mapping(one).get(key) not in away]
-            result[name] = kept
+    if "users" in includes:
+        away = set(_accounts(lost)) - set(_accounts(staying)) | gone.authors
+        result["users"] = _other(includes["users"], "id", away)
+    shown = set(_media_keys(fields.mapping(one) for one in data))
+    named = {key for key in _media_keys(staying) if key.rpartition("_")[2] in gone.pictures}
+    away = (named | set(_media_keys(lost))) - shown
+    if "media" in includes:
+        result["media"] = _other(includes["media"], "media_key", away)
+    for name in ("tweets", "posts"):
+        if name in result:
+            result[name] = [_unattached(post, away) for post in result[name]]
     return result
 
 
-def _media_keys(posts: Iterable[dict[str, Any]]) -> Iterator[Any]:
+def _other(values: Any, key: str, away: Set[str]) -> list[Any]:
+    return [one for one in fields.items(values) if str(fields.mapping(one).get(key)) not in away]
+
+
+def _unattached(post: dict[str, Any], away: Set[str]) -> dict[str, Any]:
+    """Return a post without the media that are gone."""
+    if away.isdisjoint(_media_keys([post])):
+        return post
+    kept = [key for key in _media_keys([post]) if key not in away]
+    return post | {"attachments": fields.mapping(post["attachments"]) | {"media_keys": kept}}
+
+
+def _media_keys(posts: Iterable[dict[str, Any]]) -> Iterator[str]:
     for post in posts:
-        yield from fields.items(fields.mapping(post.get("attachments")).get("media_keys"))
+        yield from map(str, fields.items(fields.mapping(post.get("attachments")).get("media_keys")))
 
 
-def _accounts(posts: Iterable[dict[str, Any]]) -> Iterator[Any]:
-    yield from (post.get("author_id") for post in posts)
+def _accounts(posts: Iterable[dict[str, Any]]) -> Iterator[str]:
+    yield from (str(post.get("author_id")) for post in posts)

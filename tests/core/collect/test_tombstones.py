@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import random
+import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +15,8 @@ import pytest
 import zstandard
 
 from twigma_core import tables
+from twigma_core.collect import fields
+from twigma_core.collect.archives import read_archive
 from twigma_core.collect.imports import import_month
 from twigma_core.collect.pages import PageStore
 from twigma_core.collect.parse import parse_pages
@@ -61,6 +66,72 @@ def test_a_post_takes_along_what_only_it_refers_to() -> None:
     assert [one["id"] for one in left["includes"]["users"]] == [BOB], "no post of hers is left"
     assert len(left["includes"]["media"]) == 2, "B shows the picture too"
     assert left["meta"] == {"result_count": 4, "newest_id": D, "oldest_id": B, "next_token": "t"}
+
+
+def test_a_picture_goes_also_from_a_post_that_is_merely_referred_to() -> None:
+    other = "1354143047324299265"
+    quoting = post(D, BOB, other, referenced_tweets=[{"type": "quoted", "id": B}])
+    page = {"data": [post(A, ANN, PICTURE), quoting], "includes": {"tweets": [post(B, BOB, PICTURE, other)]}}
+    page["includes"]["media"] = body()["includes"]["media"]  # type: ignore[call-overload, index]
+    for data in (page["data"], [quoting]):  # also on a page without the post itself
+        left, _ = without(page | {"data": data}, Gone(frozenset({A}), pictures=frozenset({PICTURE})))
+        assert PICTURE not in json.dumps(left), "B is no row here, and does not keep it"
+        assert [one["media_key"] for one in left["includes"]["media"]] == [f"3_{other}"]
+        assert left["includes"]["tweets"] == [post(B, BOB, other)] and left["data"] == [quoting]
+    shown = page | {"data": [post(C, BOB, PICTURE)]}
+    assert without(shown, Gone(frozenset({A}), pictures=frozenset({PICTURE}))) == (shown, set()), "C shows it"
+
+
+def test_a_link_to_it_goes_from_a_post_that_quotes_it() -> None:
+    links = [
+        {"url": "https://t.co/a", "expanded_url": f"https://twitter.com/ann/status/{one}"} for one in (A, C)
+    ]
+    page = {"data": [post(B, BOB, entities={"urls": links, "hashtags": []})]}
+    left, _ = without(page, Gone(frozenset({A})))
+    assert left == {"data": [post(B, BOB, entities={"urls": links[1:], "hashtags": []})]}
+
+
+def test_a_flattened_post_loses_what_it_carries_within_it() -> None:
+    within = {**post(A, ANN), "author": {"id": ANN}, "type": "replied_to"}
+    reply = {"in_reply_to_user_id": ANN, "in_reply_to_user": {"id": ANN}}
+    flat = post(
+        B, BOB, referenced_tweets=[{**post(C, BOB), "type": "quoted", "referenced_tweets": [within]}], **reply
+    )
+    left, dropped = without(flat, Gone(authors=frozenset({ANN})))
+    assert left == post(
+        B, BOB, referenced_tweets=[{**post(C, BOB), "type": "quoted", "referenced_tweets": []}]
+    )
+    assert dropped == set()
+
+
+def test_the_address_of_a_lookup_goes_where_it_names_a_post() -> None:
+    notes = {"url": f"https://api.twitter.com/2/tweets?ids={A},{B}", "retrieved_at": "2022-03-06T00:00:00Z"}
+    page = {"data": [post(B, BOB)], "__twarc": notes}
+    left, _ = without(page, Gone(frozenset({A})))
+    assert left == page | {"__twarc": {"retrieved_at": "2022-03-06T00:00:00Z"}}
+    assert without(page, Gone(frozenset({C}))) == (page, set())
+
+
+def test_whatever_goes_of_the_real_posts_no_page_names_it_still(shared_data: Path) -> None:
+    pages = [page.body for page in read_archive(shared_data / "tweets") if page.body]
+    posts = {str(one["id"]): one for body in pages for one in fields.data(body) if fields.is_post(one)}
+    authors = sorted({str(one["author_id"]) for one in posts.values() if "author_id" in one})
+
+    def shown(ids: Iterable[str]) -> set[str]:
+        media = re.compile(r'"media_key": "[0-9]+_([0-9]+)"|"[0-9]+_([0-9]+)"')
+        texts = [json.dumps(posts[one].get("attachments", {})) for one in ids]
+        return {one or other for text in texts for one, other in media.findall(text)}
+
+    for seed, (of_posts, of_authors) in enumerate([(0.05, 0), (0.3, 20), (0.6, 0), (0.6, 20)]):
+        draw = random.Random(seed + 10)
+        chosen = set(draw.sample(sorted(posts), round(of_posts * len(posts))))
+        closed = set(draw.sample(authors, of_authors))
+        chosen |= {one for one, value in posts.items() if value.get("author_id") in closed}
+        pictures = shown(chosen) - shown(posts.keys() - chosen)
+        gone = Gone(frozenset(chosen), frozenset(closed), frozenset(pictures))
+        assert gone.pictures
+        left = b" ".join(json.dumps(without(body, gone)[0]).encode() for body in pages)
+        assert Finder(gone).find(left) == set(), seed
 
 
 def test_an_account_goes_with_all_its_posts_and_mentions() -> None:
