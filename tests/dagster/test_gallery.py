@@ -26,6 +26,7 @@ from playwright.sync_api import Page, sync_playwright
 from tests.dagster.conftest import ROOT, Built, environment_of
 from tests.dagster.test_ui import BROWSER_FLAGS
 from twigma_core.figures.pictures import BLUR_FROM
+from twigma_core.gallery.app import PAGE
 from twigma_core.gallery.search import find
 from twigma_core.lake import Lake
 from twigma_core.models.clip import ClipEncoder
@@ -154,12 +155,24 @@ def test_what_is_not_there_and_who_may_not_ask(gallery: str) -> None:
     assert "default-src 'none'" in headers["content-security-policy"]
 
 
-def test_by_month_and_cluster_and_words(page: Page, gallery: str, sample: Built) -> None:
+def test_by_month_and_cluster_and_words_and_all_at_once(page: Page, gallery: str, sample: Built) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    label, count = sample.lake.read("clusters", "2021-02")["cluster"].value_counts(sort=True).row(0)
-    page.get_by_label("Month").select_option("2021-02")
+    dataset, clusters = (sample.lake.scan(name).collect() for name in ("dataset", "clusters"))
+    page.get_by_role("heading", name=f"{dataset.height:,} pictures", exact=True).wait_for()
+    newest = dataset.sort("month", "image_id", descending=True)
+    assert shown(page) == addresses(newest.head(PAGE)), "all of them, the newest first"
+
+    label, count = clusters.filter(month="2021-02")["cluster"].value_counts(sort=True).row(0)
+    of_label = clusters.filter(cluster=label).sort("distance", "image_id")
     page.get_by_label("Cluster").select_option(str(label))
+    page.get_by_role("button", name="Show", exact=True).click()
+    page.get_by_role("heading", name=f"{of_label.height} pictures in cluster {label}").wait_for()
+    page.get_by_role("link", name="Next").click()
+    page.get_by_text("Page 2 of").wait_for()
+    assert shown(page) == addresses(of_label.slice(PAGE, PAGE)), "the most typical first, of every month"
+
+    page.get_by_label("Month").select_option("2021-02")
     page.get_by_role("button", name="Show", exact=True).click()
     page.get_by_role("heading", name=f"{count} pictures of 2021-02 in cluster {label}").wait_for()
     if folder := os.environ.get("DOCS_SCREENSHOTS"):
@@ -167,11 +180,20 @@ def test_by_month_and_cluster_and_words(page: Page, gallery: str, sample: Built)
         page.screenshot(path=f"{folder}/gallery.png")
     page.get_by_role("searchbox").fill(TEXT)
     page.get_by_role("searchbox").press("Enter")
-    page.get_by_role("heading", name=f"nearest to “{TEXT}” in 2021-02").wait_for()
-    shown = [str(image.get_attribute("src")) for image in page.locator("figure img").all()]
-    best = find(sample.lake, ClipEncoder("sample"), TEXT, ["2021-02"], 48)
-    assert shown == [f"/thumbnail/2021-02/{image_id}" for image_id in best["image_id"]]
+    page.get_by_role("heading", name=f"nearest to “{TEXT}” in 2021-02 in cluster {label}").wait_for()
+    of_month = find(sample.lake, ClipEncoder("sample"), TEXT, ["2021-02"], dataset.height)
+    within = of_month.join(of_label.select("image_id"), on="image_id", how="semi", maintain_order="left")
+    assert shown(page) == addresses(within.head(PAGE)) and 0 < within.height < of_month.height
     assert all(url.startswith(gallery) for url in asked)
+
+
+def shown(page: Page) -> list[str]:
+    """Return the pictures of a page, in order."""
+    return [str(image.get_attribute("src")) for image in page.locator("figure img").all()]
+
+
+def addresses(rows: pl.DataFrame) -> list[str]:
+    return [f"/thumbnail/{row['month']}/{row['image_id']}" for row in rows.iter_rows(named=True)]
 
 
 def test_a_keyboard_shows_a_blurred_picture(page: Page, gallery: str, sample: Built) -> None:

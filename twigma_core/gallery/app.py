@@ -1,4 +1,4 @@
-"""A gallery of the dataset on loopback: by month and cluster, or by words; thumbnails only.
+"""A gallery of the dataset on loopback: by month, by cluster, by words, or by all of these; thumbnails only.
 
 Pictures that are probably not safe for work, or have no score, leave this process blurred until somebody
 asks for one of them. The page works without scripts, with a keyboard, with a screen reader, on a phone; its
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import polars as pl
 from starlette.applications import Starlette
@@ -66,23 +67,24 @@ def build_app(lake: Lake, encoder: Callable[[], ClipEncoder], notices: tuple[str
             months = lake.partitions("dataset")
             if not months:
                 raise MissingPartition("dataset has no month yet; materialize dataset first")
+            if asked.month and asked.month not in months:
+                raise MissingPartition(f"dataset/{asked.month} is not materialized; materialize it first")
+            chosen = [asked.month] if asked.month else months
             if asked.text:
                 with one_at_a_time:
-                    rows = find(lake, encoder(), asked.text, [asked.month] if asked.month else None, PAGE)
+                    rows = find(lake, encoder(), asked.text, chosen, PAGE, asked.cluster)
                 total = rows.height
             else:
-                asked.month = asked.month or months[-1]
-                rows, total = _of_month(lake, asked.month, asked.cluster, asked.page)
+                rows, total = _listed(lake, chosen, asked.cluster, asked.page)
         except (MissingPartition, ValueError) as error:
-            return _page(400, asked, error=str(error), months=lake.partitions("dataset"), notices=notices)
+            return _page(400, asked, lake, notices, error=str(error))
         return _page(
             200,
             asked,
-            months=months,
-            clusters=_clusters(lake),
+            lake,
+            notices,
             total=total,
             pages=math.ceil(total / PAGE),
-            notices=notices,
             rows=[{**row, "veiled": is_veiled(row["nsfw_score"])} for row in rows.iter_rows(named=True)],
         )
 
@@ -127,22 +129,29 @@ class _Asked:
         self.cluster = _whole(query.get("cluster", ""))
         self.page = max(1, _whole(query.get("page", "")) or 1)
 
+    def address(self, page: int) -> str:
+        """Return the address of another page of the same."""
+        asked = {"month": self.month, "cluster": self.cluster, "page": page}
+        return "/?" + urlencode({name: value for name, value in asked.items() if value not in ("", None)})
+
 
 def _whole(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
 
 
-def _of_month(lake: Lake, month: str, cluster: int | None, page: int) -> tuple[pl.DataFrame, int]:
-    rows = lake.read("dataset", month).select("image_id", "month", "caption", "nsfw_score")
+def _listed(lake: Lake, months: list[str], cluster: int | None, page: int) -> tuple[pl.DataFrame, int]:
+    """Return a page of the pictures of these months, and how many there are in all.
+
+    Of a cluster the most typical come first, else the newest.
+    """
+    rows = lake.scan("dataset", months).select("image_id", "month", "caption", "nsfw_score")
+    order, down = ["month", "image_id"], True
     if cluster is not None:
-        labels = lake.read("clusters", month)
-        # the most typical first
-        rows = (
-            labels.filter(cluster=cluster).sort("distance", "image_id").join(rows, on="image_id", how="inner")
-        )
-    else:
-        rows = rows.sort("image_id")
-    return rows.slice((page - 1) * PAGE, PAGE), rows.height
+        labels = lake.scan("clusters", months).filter(cluster=cluster).select("image_id", "distance")
+        rows = rows.join(labels, on="image_id")
+        order, down = ["distance", "image_id"], False
+    total = rows.select(pl.len()).collect().item()
+    return rows.sort(order, descending=down).slice((page - 1) * PAGE, PAGE).collect(), total
 
 
 def _clusters(lake: Lake) -> list[dict[str, Any]]:
@@ -155,13 +164,14 @@ def _clusters(lake: Lake) -> list[dict[str, Any]]:
     return labels.with_columns(word=pl.lit("")).to_dicts()
 
 
-def _page(status: int, asked: _Asked, **values: Any) -> HTMLResponse:
+def _page(status: int, asked: _Asked, lake: Lake, notices: tuple[str, ...], **values: Any) -> HTMLResponse:
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.get_template("gallery.html")
+    values |= {"months": lake.partitions("dataset"), "clusters": _clusters(lake), "notices": notices}
     return HTMLResponse(template.render(asked=asked, **values), status, _HEADERS)
 
 

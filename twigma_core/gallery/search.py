@@ -26,7 +26,12 @@ RESULT = {
 
 
 def find(
-    lake: Lake, encoder: ClipEncoder, text: str, months: Sequence[str] | None = None, k: int = 20
+    lake: Lake,
+    encoder: ClipEncoder,
+    text: str,
+    months: Sequence[str] | None = None,
+    k: int = 20,
+    cluster: int | None = None,
 ) -> pl.DataFrame:
     """Return the k pictures of the dataset that CLIP finds nearest to a text (Radford et al., 2021).
 
@@ -38,6 +43,7 @@ def find(
         text: what to look for, best as a caption would say it.
         months: to look in; None is all months of the dataset.
         k: pictures; fewer where there are no more.
+        cluster: label that they must have; None is any or none.
 
     Returns:
         rank (from 1), image_id, month, similarity (cosine), caption, nsfw_score; most similar first.
@@ -57,6 +63,9 @@ def find(
     best = pl.DataFrame(schema=RESULT)
     for month in wanted:
         rows = lake.read("dataset", month).select("image_id", "month", "caption", "nsfw_score")
+        if cluster is not None:
+            labels = lake.scan("clusters", [month]).filter(cluster=cluster).collect()
+            rows = rows.join(labels, on="image_id", how="semi")
         if rows.is_empty():
             continue
         stored = lake.read_arrays("embeddings", month)
