@@ -28,6 +28,8 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.download
 	$(BIN)/python -m benchmarks.embed
 	$(BIN)/python -m benchmarks.analysis
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.startup
 
 # what is tried to break it, in full; docs/reliability.md
 drills: .venv/ready

@@ -3,250 +3,125 @@
     python -m benchmarks.analysis                      # all works at full size; docs/performance.md shows it
     python -m benchmarks.analysis --scale 0.02 pairs   # one work, small
 
-Vectors are unit vectors of 768 dimensions around 50 centres, about as spread as CLIP's. Each round runs ours
-and then the peer's, in one process with the same number of threads; the median over rounds is printed with
-the ratio (peer / ours). Each work checks that the two answers agree and says how far they are apart.
+`analysis_works` says what is compared. Each round runs ours and then the peer's; medians over rounds are
+printed with the ratio (peer / ours) and what it should be. Wall seconds count what a person waits; CPU
+seconds change less where other work wants the cores. Memory is what a side took on top of what was there
+before it. Each work checks that the two answers agree and says how far they are apart.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
-
+from benchmarks import results
+from benchmarks.analysis_works import WORKS, Elsewhere, Work
 from benchmarks.processes import machine
 
-WIDTH = 768
-NEIGHBORS = 5
-CLUSTERS = 10
+MIB = 2**20
 
 
-@dataclass(frozen=True)
-class Work:
-    """One comparison.
-
-    Attributes:
-        name: what is computed, with its size.
-        peer: what computes it beside ours.
-        ours: computes it our way.
-        theirs: computes it with the peer.
-        apart: from the two answers to how far they are apart, 0 for not at all.
-        most: the most that they may be apart.
-    """
-
-    name: str
-    peer: str
-    ours: Callable[[], Any]
-    theirs: Callable[[], Any]
-    apart: Callable[[Any, Any], float]
-    most: float
-
-
-def vectors(n: int, seed: int) -> np.ndarray:
-    """Return (n, 768) float32 unit vectors around 50 centres."""
-    rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).normal(size=(50, WIDTH)).astype(np.float32)
-    x = rng.standard_normal((n, WIDTH), dtype=np.float32)
-    x += centres[rng.integers(50, size=n)]
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    return x
-
-
-def pairs(scale: float) -> Work:
-    """Mean distance over all pairs, beside scipy's pdist."""
-    from scipy.spatial.distance import pdist
-
-    from twigma_core.analysis.variation import mean_pairwise_distance
-
-    n = round(20_000 * scale)
-    x = vectors(n, 1)
-    return Work(
-        f"mean pairwise distance, {n:,} × {WIDTH}",
-        "scipy pdist",
-        lambda: mean_pairwise_distance(x),
-        lambda: float(pdist(x).mean()),
-        lambda a, b: abs(a - b) / b,
-        1e-6,
-    )
-
-
-def neighbors(scale: float) -> Work:
-    """The five most similar of another set, beside FAISS's flat index as shipped."""
-    import faiss
-
-    from twigma_core.analysis.exact_search import topk
-
-    n, m = round(50_000 * scale), round(100_000 * scale)
-    queries, base = vectors(n, 2), vectors(m, 3)
-
-    def flat() -> tuple[np.ndarray, np.ndarray]:
-        index = faiss.IndexFlatIP(WIDTH)
-        index.add(base)
-        similarity, rows = index.search(queries, NEIGHBORS)
-        return rows, similarity
-
-    def apart(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> float:
-        """Return the largest difference of similarities at the same rank: equal ones may swap rows."""
-        ours, theirs = (next(part for part in found if part.dtype.kind == "f") for found in (a, b))
-        return float(np.abs(np.asarray(ours, np.float64) - theirs).max())
-
-    return Work(
-        f"{NEIGHBORS} nearest, {n:,} in {m:,} × {WIDTH}",
-        f"FAISS {faiss.__version__} flat",
-        lambda: topk(queries, base, NEIGHBORS),
-        flat,
-        apart,
-        1e-5,
-    )
-
-
-def kmeans(scale: float) -> Work:
-    """Ten clusters, beside scikit-learn with three starts."""
-    from sklearn.cluster import KMeans
-
-    from twigma_core.analysis.clusters import fit_kmeans
-
-    n = round(200_000 * scale)
-    x = vectors(n, 4)
-    return Work(
-        f"k-means, k = {CLUSTERS}, {n:,} × {WIDTH}",
-        "scikit-learn, 3 starts",
-        lambda: fit_kmeans(x, CLUSTERS, 0).inertia,
-        lambda: float(KMeans(CLUSTERS, n_init=3, random_state=0).fit(x).inertia_),
-        lambda a, b: max(0.0, a / b - 1),
-        0.005,
-    )
-
-
-def identical(scale: float) -> Work:
-    """The number of different rows, beside polars' unique on a column of arrays."""
-    from twigma_core.images.lookalikes import fingerprint
-    from twigma_core.lake import ArrayTable
-
-    n = round(800_000 * scale)
-    x = vectors(n, 5)
-    x[n // 2 : n // 2 + n // 100] = x[: n // 100]  # one in a hundred is there twice
-    names = pl.DataFrame({"image_id": [str(i) for i in range(n)]}).with_columns(
-        month=pl.lit("2021-01"), sha256="image_id", model=pl.lit("m"), weights_sha256=pl.lit("w")
-    )
-    column = pl.Series("x", x)
-    return Work(
-        f"different rows, {n:,} × {WIDTH}",
-        "polars unique",
-        lambda: fingerprint(ArrayTable(names, {"vectors": x})).table["digest"].n_unique(),
-        lambda: column.to_frame().unique().height,
-        lambda a, b: abs(a - b),
-        0,
-    )
-
-
-def opening(scale: float) -> Work:
-    """All vectors of 27 months, opened and summed, beside a list column of Parquet."""
-    from twigma_core.lake import ArrayTable, Lake
-
-    n = round(800_000 * scale) // 27
-    folder = tempfile.TemporaryDirectory()
-    root = Path(folder.name)
-    lake = Lake(root / "lake")
-    months = [f"{2021 + i // 12}-{1 + i % 12:02d}" for i in range(27)]
-    for i, month in enumerate(months):
-        x = vectors(n, 100 + i)
-        ids = pl.DataFrame({"image_id": [f"{i}-{j}" for j in range(n)]}).with_columns(
-            month=pl.lit(month),
-            sha256=pl.lit("0" * 64),
-            model=pl.lit("m"),
-            weights_sha256=pl.lit("w"),
-            settings=pl.lit("s"),
-        )
-        lake.write("embeddings", ArrayTable(ids, {"vectors": x}), month)
-        ids.with_columns(pl.Series("vector", x).arr.to_list()).write_parquet(root / f"{month}.parquet")
-
-    def ours() -> float:
-        return sum(
-            float(lake.read_arrays("embeddings", month).vectors.sum(dtype=np.float64)) for month in months
-        )
-
-    def theirs() -> float:
-        _ = folder  # lives as long as its files are read
-        total = 0.0
-        for month in months:
-            listed = pl.read_parquet(root / f"{month}.parquet")["vector"]
-            total += float(listed.list.explode().to_numpy().sum(dtype=np.float64))
-        return total
-
-    return Work(
-        f"opening and summing all vectors of 27 months, {27 * n:,} × {WIDTH}",
-        "polars list column",
-        ours,
-        theirs,
-        lambda a, b: abs(a - b) / abs(b),
-        1e-9,
-    )
-
-
-WORKS: dict[str, Callable[[float], Work]] = {
-    "pairs": pairs,
-    "neighbors": neighbors,
-    "kmeans": kmeans,
-    "identical": identical,
-    "opening": opening,
-}
+def take_turn(side: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+    """Return a side's answer, and what it took: wall and CPU seconds, and MiB."""
+    before = _mark_memory()
+    wall, cpu = time.perf_counter(), time.process_time()
+    answer = side()
+    took = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    took["mib"] = (_most_memory() - before) / MIB
+    return (answer.value, answer.took) if isinstance(answer, Elsewhere) else (answer, took)
 
 
 def compare(work: Work, rounds: int) -> dict[str, Any]:
-    """Run a work's two sides in turn and return name, peer, medians in seconds, ratio, difference.
+    """Run a work's two sides in turn and return medians of what they took, ratios, and how far apart.
 
     Raises:
         AssertionError: the answers are farther apart than they may be.
     """
-    taken: tuple[list[float], list[float]] = ([], [])
-    apart = 0.0
+    sides = {"ours": work.ours, "peer": work.theirs}
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    apart, more = 0.0, {}
     for _ in range(rounds):
         answers = []
-        for side, times in zip((work.ours, work.theirs), taken, strict=True):
-            start = time.perf_counter()
-            answers.append(side())
-            times.append(time.perf_counter() - start)
+        for name, side in sides.items():
+            answer, took = take_turn(side)
+            answers.append(answer)
+            taken[name].append(took)
         apart = max(apart, work.apart(*answers))
+        more = work.more(*answers)
         assert apart <= work.most, (
             f"{work.name}: ours and {work.peer} differ by {apart:.3g}, over {work.most}"
         )
-    ours, theirs = (statistics.median(times) for times in taken)
-    found = {"work": work.name, "peer": work.peer, "ours_s": ours, "peer_s": theirs}
-    return {**found, "ratio": theirs / ours, "apart": apart, "most_apart": work.most}
+
+    def median(name: str, what: str) -> float:
+        return statistics.median(took[what] for took in taken[name])
+
+    found: dict[str, Any] = {"work": work.name, "peer_is": work.peer, "rounds": rounds}
+    found |= {name: {what: median(name, what) for what in turns[0]} for name, turns in taken.items()}
+    found["ratio"] = median("peer", "seconds") / median("ours", "seconds")
+    found["cpu_ratio"] = median("peer", "cpu_seconds") / median("ours", "cpu_seconds")
+    found |= {"aim": work.aim, "apart": apart, "most_apart": work.most, "more": more}
+    return {**found, "load": results.load(), "turns": taken}
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print a work's result."""
+    print(f"{row['work']}, load {row['load']}")
+    for name, who in (("ours", "ours"), ("peer", row["peer_is"])):
+        took = row[name]
+        print(
+            f"  {who:<32} {took['seconds']:8.3g} s  {took['cpu_seconds']:8.3g} CPU s  {took['mib']:7.0f} MiB"
+        )
+    met = "met" if row["ratio"] >= row["aim"] else "short"
+    print(f"  ratio {row['ratio']:.1f} (of CPU seconds {row['cpu_ratio']:.1f}), aim {row['aim']}: {met}")
+    more = "".join(f"; {name} {value:.4g}" for name, value in row["more"].items())
+    print(f"  answers apart by {row['apart']:.1g}, at most {row['most_apart']:.1g}{more}", flush=True)
+
+
+def _mark_memory() -> int:
+    """Let the kernel forget the most memory that this process had; return what it has, in bytes.
+
+    Where the kernel knows no such thing, the most is that since the start.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmRSS")
+
+
+def _most_memory() -> int:
+    return _memory("VmHWM")
+
+
+def _memory(field: str) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
-    """Run the works that are named, all by default; print a line for each and return what it says."""
+    """Run the works that are named, all by default; print what each says and return it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("works", nargs="*", choices=[*WORKS, []], help="default: all")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full number of rows")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without", nargs="*", default=[], choices=list(WORKS), help="works to leave out")
     parser.add_argument("--json", type=Path, help="file for the figures")
     asked = parser.parse_args(arguments)
     print(machine())
     found = []
     for name in asked.works or WORKS:
-        row = compare(WORKS[name](asked.scale), asked.rounds)
-        found.append(row)
-        print(
-            f"{row['work']}: ours {row['ours_s']:.3g} s, {row['peer']} {row['peer_s']:.3g} s, "
-            f"ratio {row['ratio']:.1f}, answers apart by {row['apart']:.1g}",
-            flush=True,
-        )
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1))
+        if name not in asked.without:
+            found.append(compare(WORKS[name](asked.scale), asked.rounds))
+            show(found[-1])
+    results.keep("analysis", found, asked.json)
     return found
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import statistics
@@ -29,7 +30,7 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks import picture_server
+from benchmarks import picture_server, results
 from benchmarks.processes import Measured, machine, measure, peer, running
 
 MONTH = "2021-01"
@@ -212,7 +213,7 @@ def limit(scenario: Scenario, connections: int) -> float:
 # ---------------------------------------------------------------- the comparison
 
 
-def compare(scenario: Scenario, rounds: int, connections: int, python: Path | None) -> dict[str, object]:
+def compare(scenario: Scenario, rounds: int, connections: int, python: Path | None) -> dict[str, Any]:
     """Return medians over `rounds` in which the tools take turns, each round from the other end."""
     tools: dict[str, Callable[[], Turn]] = {"ours": lambda: ours(scenario, connections)}
     if python:
@@ -236,12 +237,13 @@ def compare(scenario: Scenario, rounds: int, connections: int, python: Path | No
         }
         for name, taken in turns.items()
     }
-    return {"scenario": scenario.name(), "count": scenario.count, "limit": ceiling, "tools": found}
+    row = {"scenario": scenario.name(), "count": scenario.count, "limit": ceiling, "tools": found}
+    return {**row, "load": results.load()}
 
 
 def show(row: dict[str, Any]) -> None:
     """Print a scenario's result."""
-    print(f"\n{row['scenario']}: {row['count']} pictures; limit {row['limit']:.0f}/s")
+    print(f"\n{row['scenario']}: {row['count']} pictures; limit {row['limit']:.0f}/s; load {row['load']}")
     mine = row["tools"]["ours"]
     for name, found in row["tools"].items():
         print(
@@ -258,36 +260,35 @@ def show(row: dict[str, Any]) -> None:
             )
 
 
-def main() -> None:
-    """Run the comparison."""
-    if sys.argv[1:2] == ["ours"]:
+def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
+    """Run the comparison; print what each scenario gave and return it."""
+    if arguments is None and sys.argv[1:2] == ["ours"]:
         folder, base, count, connections = sys.argv[2:6]
         fetch_ours(Path(folder), base, int(count), int(connections))
-        return
+        return []
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--count", type=int, default=6000, help="pictures of 512 px; a fourth of that of 1024"
+        "--count", type=int, default=6000, help="pictures of 256 px; a fourth of that of 1024"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=64, help="at once, for both")
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024])
+    parser.add_argument("--latencies", type=float, nargs="+", default=[0.0, 0.05], help="seconds")
+    parser.add_argument("--faults", type=float, nargs="+", default=[0.0, 0.05], help="shares of answers")
     parser.add_argument("--no-peer", action="store_true", help="ours alone")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     python = None if chosen.no_peer else peer("img2dataset", PEER)
     print(f"{machine()}; {'ours alone' if python is None else PEER}; {chosen.connections} connections")
     rows = []
-    for side in chosen.sides:
-        count = max(chosen.count * 256 // side, 10)
-        for latency, faults in ((0.0, 0.0), (0.05, 0.0), (0.0, 0.05), (0.05, 0.05)):
-            rows.append(
-                compare(Scenario(side, count, latency, faults), chosen.rounds, chosen.connections, python)
-            )
-            show(rows[-1])
-    if chosen.json:
-        chosen.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
+    for side, faults, latency in itertools.product(chosen.sides, chosen.faults, chosen.latencies):
+        scenario = Scenario(side, max(chosen.count * 256 // side, 10), latency, faults)
+        rows.append(compare(scenario, chosen.rounds, chosen.connections, python))
+        show(rows[-1])
+    results.keep("download", rows, chosen.json)
+    return rows
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from benchmarks import results
 from benchmarks.processes import ROOT, machine
 from twigma_core import features
 from twigma_core.images.shards import write_shards
@@ -81,17 +82,19 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def main() -> None:
-    """Measure each count and print the table."""
+def main(given: list[str] | None = None) -> dict[int, dict[str, float]]:
+    """Measure each count, print the table, and return what was measured."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--counts", type=int, nargs="+", default=[2_000, 20_000])
+    parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     if arguments.folder:
         print(json.dumps(embed(arguments.folder)))
-        return
+        return {}
+    found = {}
     print(machine())
     print("| pictures | with the model loaded, MiB | at most, MiB | pictures/s |\n|---|---|---|---|")
     for count in arguments.counts:
@@ -99,9 +102,11 @@ def main() -> None:
             lay_out(Path(folder), count)
             command = [sys.executable, "-m", "benchmarks.memory", "--folder", folder]
             done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-            seen = json.loads(done.stdout.splitlines()[-1])
+            seen = found[count] = json.loads(done.stdout.splitlines()[-1])
         row = f"{seen['loaded'] / MIB:.0f} | {seen['peak'] / MIB:.0f} | {count / seen['seconds']:.0f}"
         print(f"| {count:,} | {row} |", flush=True)
+    results.keep("memory", found, arguments.json)
+    return found
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -244,20 +245,24 @@ def ui(
 ) -> None:
     """Serve the Dagster UI with its daemon, on loopback."""
     settings = prepare()
-    import dagster as dg
+    if not (Path(os.environ["DAGSTER_HOME"]) / "storage").exists() or settings.database:
+        import dagster as dg
 
-    with dg.DagsterInstance.get() as instance:
-        instance.get_runs(limit=1)  # several processes opening a new home at once would break it
+        with dg.DagsterInstance.get() as instance:
+            instance.get_runs(limit=1)  # several processes opening a new home at once would break it
     workspace = str(Path(__file__).resolve().parents[1] / "workspace.yaml")
     number = port or settings.port
-    commands = [
-        ["-m", "dagster._daemon", "run", "-w", workspace],
-        ["-m", "dagster_webserver", "-w", workspace, "-h", host, "-p", str(number)],
-    ]
-    children = [subprocess.Popen([sys.executable, *command]) for command in commands]
+    page = ["-m", "dagster_webserver", "-w", workspace, "-h", host, "-p", str(number)]
+    daemon = ["-m", "dagster._daemon", "run", "-w", workspace]
     console.print(f"The UI opens at http://{host}:{number}/asset-groups in a few seconds; Ctrl-C ends it.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    children = [subprocess.Popen([sys.executable, *page])]
     try:
+        # Both load the graph. The page is waited for, so it has the cores to itself until it is there.
+        patience = time.monotonic() + 60
+        while children[0].poll() is None and time.monotonic() < patience and not _listens(host, number):
+            time.sleep(0.2)
+        children.append(subprocess.Popen([sys.executable, *daemon]))
         while all(child.poll() is None for child in children):
             time.sleep(0.5)
     except KeyboardInterrupt:
@@ -271,6 +276,14 @@ def ui(
                 child.wait(20)
             except subprocess.TimeoutExpired:
                 child.kill()
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 @app.command()

@@ -25,6 +25,7 @@ from dagster._core.events import EngineEventData
 from PIL import Image
 from playwright.sync_api import FloatRect, Page, sync_playwright
 
+from benchmarks.startup import draw
 from tests.dagster.conftest import ROOT, Built, environment_of
 from twigma_core.figures import FIGURES
 from twigma_core.lake import Lake
@@ -116,6 +117,11 @@ def _graph(page: Page) -> FloatRect:
     right = max(box["x"] + box["width"] for box in boxes) + 4
     bottom = max(box["y"] + box["height"] for box in boxes) + 4
     return {"x": left, "y": top, "width": right - left, "height": bottom - top}
+
+
+def test_the_benchmark_of_the_start_sees_the_graph_drawn(page: Page, served: tuple[str, Built]) -> None:
+    address, _ = served
+    assert draw(page, address) == len(GROUPS)
 
 
 def test_the_whole_graph_is_shown(page: Page, served: tuple[str, Built]) -> None:

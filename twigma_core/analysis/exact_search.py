@@ -35,6 +35,8 @@ _ENOUGH_TO_SCREEN = 10**10
 _DEVIATIONS = 8.0
 _FLOAT_ERROR = 1e-5
 _SPARE = 16
+_FILLING = -(2**31)
+"""Product with a row that only fills the last group up."""
 
 
 def topk(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +158,9 @@ def _best_of(products: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor
 
 @dataclass(frozen=True)
 class _Screen:
-    """A base whose rows, turned by a random rotation, are rounded to 8 bits, each with a step of its own.
+    """A base whose rows, turned by a random rotation, are rounded to 8 bits, with one step for each 64 rows.
+
+    So the best of 64 is found among the integers: turning all products into floats would cost a fifth more.
 
     With q and b for the turned unit rows, and δ for their rounding errors, q·b is the product of the rounded
     rows + q·δb + δq·b − δq·δb. Given q, a uniformly random rotation leaves b's part at right angles to q with
@@ -166,7 +170,7 @@ class _Screen:
     Attributes:
         rotation: (d, d) orthogonal.
         integers: (m', d) int8; m' is m filled up to whole groups of 64.
-        steps: (m',) float32.
+        steps: (m' / 64,) float32.
         rows: m.
         along: largest |δb·b|.
         error: largest |δb|.
@@ -189,13 +193,17 @@ class _Screen:
         rotation = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))[0].float()
         filled = -(-len(b) // _GROUP) * _GROUP
         integers = torch.zeros(filled, d, dtype=torch.int8)
-        steps = torch.zeros(filled)
+        steps = torch.zeros(filled // _GROUP)
         along = error = 0.0
         for first in range(0, len(b), _BASE_PER_BLOCK):
-            part = b[first : first + _BASE_PER_BLOCK] @ rotation
+            part = torch.zeros(min(_BASE_PER_BLOCK, filled - first), d)
+            given = b[first : first + len(part)]
+            part[: len(given)] = given @ rotation
             rows = slice(first, first + len(part))
-            integers[rows], steps[rows] = _rounded(part)
-            wrong = part - integers[rows] * steps[rows, None]
+            groups = slice(first // _GROUP, rows.stop // _GROUP)
+            rounded, steps[groups] = _rounded(part.view(-1, _GROUP, d))
+            wrong = part - (rounded * steps[groups, None, None]).view(-1, d)
+            integers[rows] = rounded.view(-1, d)
             along = max(along, float((wrong * part).sum(dim=1).abs().max()))
             error = max(error, float(wrong.norm(dim=1).max()))
         return cls(rotation, integers, steps, len(b), along, error)
@@ -209,20 +217,20 @@ class _Screen:
         error = self.allowed_error(turned, integers, steps)
         best = torch.full((len(block), k), -torch.inf)
         # memory that is asked for anew in each round costs as much as the sums
-        room = len(block) * min(_SCREENED_PER_BLOCK, len(self.integers))
-        buffers = torch.empty(room, dtype=torch.int32), torch.empty(room)
+        room = torch.empty(len(block) * min(_SCREENED_PER_BLOCK, len(self.integers)), dtype=torch.int32)
         found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         for first in range(0, len(self.integers), _SCREENED_PER_BLOCK):
             part = slice(first, first + _SCREENED_PER_BLOCK)
-            scores = self._scores(integers, part, buffers)
-            grouped = scores.view(len(block), -1, _GROUP)
-            largest = grouped.amax(dim=2)
+            grouped = self._products(integers, part, room).view(len(block), -1, _GROUP)
+            scale = self.steps[first // _GROUP :][: grouped.shape[1]]
+            largest = grouped.amax(dim=2) * scale
             # maxima of different groups are of different rows: the k-th best is at least the k-th of them
             best = torch.topk(torch.cat([best, largest], dim=1), k, dim=1).values
             least = best[:, -1] - 2 * error
             query, group = torch.nonzero(largest >= least[:, None], as_tuple=True)
-            inside = grouped[query, group]
-            possible = (inside >= least[query, None]) & (inside > -torch.inf)  # of rows, not of filling
+            products = grouped[query, group]
+            inside = products * scale[group, None]
+            possible = (inside >= least[query, None]) & (products > _FILLING)
             hit, column = torch.nonzero(possible, as_tuple=True)
             found.append((query[hit], first + group[hit] * _GROUP + column, inside[hit, column]))
             if len(hit) > _MOST_CANDIDATES * len(block):
@@ -243,27 +251,23 @@ class _Screen:
         error = (wrong * turned).sum(dim=1).abs() + self.along + spread * (own + self.error)
         return (error + own * self.error + _FLOAT_ERROR) / steps
 
-    def _scores(
-        self, integers: torch.Tensor, part: slice, buffers: tuple[torch.Tensor, torch.Tensor]
-    ) -> torch.Tensor:
-        """Return the products of rounded queries with part of the base, in units of the queries' steps."""
+    def _products(self, integers: torch.Tensor, part: slice, room: torch.Tensor) -> torch.Tensor:
+        """Return the products of rounded queries with part of the base, integers."""
         import torch
 
-        base, steps = self.integers[part], self.steps[part]
-        shape = len(integers), len(base)
-        products, scores = (buffer[: shape[0] * shape[1]].view(shape) for buffer in buffers)
+        base = self.integers[part]
+        products = room[: len(integers) * len(base)].view(len(integers), len(base))
         torch._int_mm(integers, base.T, out=products)
-        scores.copy_(products).mul_(steps)
-        scores[:, self.rows - part.start :] = -torch.inf
-        return scores
+        products[:, self.rows - part.start :] = _FILLING
+        return products
 
 
 def _rounded(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return rows as 8-bit integers and the step of each, (n, d) int8 and (n,)."""
+    """Return each x[i] as 8-bit integers and its step: int8 of the shape of x, (n, ...), and (n,)."""
     import torch
 
-    steps = x.abs().amax(dim=1) / 127
-    return torch.round(x / steps[:, None]).to(torch.int8), steps
+    steps = x.abs().flatten(1).amax(dim=1) / 127
+    return torch.round(x / steps.view(-1, *[1] * (x.ndim - 1))).to(torch.int8), steps
 
 
 def _best_candidates(

@@ -13,7 +13,7 @@ compared in full. So a month costs 48 bytes for each older picture, not 3 kB, an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -75,7 +75,7 @@ def fingerprint(embeddings: ArrayTable) -> ArrayTable:
     x = embeddings.vectors
     directions = _directions(x.shape[1])
     shadow = np.empty((len(x), directions.shape[1]), np.float32)
-    digests = []
+    hashes: list[str] = []
     for start in range(0, len(x), 16384):
         rows = np.ascontiguousarray(x[start : start + 16384])
         squares = np.square(rows.astype(np.float64)).sum(axis=1)
@@ -84,9 +84,9 @@ def fingerprint(embeddings: ArrayTable) -> ArrayTable:
             name = embeddings.table["image_id"][start + int(bad[0])]
             raise ValueError(f"embedding of {name} is zero or not finite ({len(bad)} such); embed it again")
         shadow[start : start + len(rows)] = _unit(rows) @ directions
-        digests += [_digest(row) for row in rows]
+        hashes += digests(rows)
     table = embeddings.table.select("image_id", "month", "sha256", "model", "weights_sha256")
-    table = table.with_columns(digest=pl.Series(digests, dtype=pl.String))
+    table = table.with_columns(digest=pl.Series(hashes, dtype=pl.String))
     return ArrayTable(table, {"vectors": shadow})
 
 
@@ -173,8 +173,10 @@ class _Vectors:
         rows = self._points[wanted]
         for (month,), part in rows.with_row_index("to").group_by("month", maintain_order=True):
             got = self._read(str(month), part["row"].to_list())
-            for digest, image_id, vector in zip(part["digest"], part["image_id"], got, strict=True):
-                if _digest(vector) != digest:
+            for digest, image_id, found_digest in zip(
+                part["digest"], part["image_id"], digests(got), strict=True
+            ):
+                if found_digest != digest:
                     raise ValueError(
                         f"embeddings/{month}: the vector of {image_id} is not the one of its fingerprint; "
                         f"materialize fingerprints/{month} again"
@@ -272,5 +274,7 @@ def _unit(rows: np.ndarray, dtype: type = np.float64) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def _digest(row: np.ndarray) -> str:
-    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(row).data)
+def digests(x: np.ndarray) -> Iterator[str]:
+    """Yield a hash of the bytes of each row of x, (n, d): equal for equal rows, and for no others."""
+    for row in np.ascontiguousarray(x):
+        yield xxhash.xxh3_128_hexdigest(row.data)

@@ -93,7 +93,8 @@ def test_its_bound_holds_for_every_pair_and_would_not_with_a_fiftieth_of_it() ->
     screen = subject._Screen.of(b)
     turned = q @ screen.rotation
     integers, steps = subject._rounded(turned)
-    near = (integers * steps[:, None]).double() @ (screen.integers * screen.steps[:, None]).double().T
+    rounded = screen.integers * screen.steps.repeat_interleave(subject._GROUP)[:, None]
+    near = (integers * steps[:, None]).double() @ rounded.double().T
     off = (near[:, :3000] - q.double() @ b.double().T).abs().amax(dim=1)
     allowed = screen.allowed_error(turned, integers, steps) * steps
     assert (off <= allowed).all() and (off > allowed / 50).any()
