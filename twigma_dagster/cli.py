@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 import yaml
@@ -405,8 +405,18 @@ def main() -> None:
     try:
         app()
     except (SettingsError, MissingPartition, PolicyError, RuntimeError) as error:
-        console.print(f"twigma: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _end_with(str(error))
+    except Exception as error:
+        from twigma_dagster.database import unreachable
+
+        if (said := unreachable(error)) is None:
+            raise
+        _end_with(said)
+
+
+def _end_with(words: str) -> NoReturn:
+    console.print(f"twigma: {words}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

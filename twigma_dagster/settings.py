@@ -178,7 +178,16 @@ class Settings(BaseSettings):
     def _is_address(cls, value: str) -> str:
         if value and not re.match(r"https?://", value):
             raise ValueError(f"{value!r} is not an address; write it as http://127.0.0.1:8000")
+        if "@" in value.partition("//")[2].partition("/")[0]:
+            raise ValueError("leave out the login: an address is shown in figures and reports")
         return value.rstrip("/")
+
+    @field_validator("lake")
+    @classmethod
+    def _has_no_login(cls, value: str) -> str:
+        if "://" in value and "@" in value:
+            raise ValueError("leave out the login: it belongs into AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY")
+        return value
 
     @model_validator(mode="after")
     def _source_has_what_it_needs(self) -> Settings:
