@@ -5,7 +5,7 @@ BIN := .venv/bin
 export TWIGMA_HOME ?= $(CURDIR)/.twigma
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo ui test lint types bench drills docs lock clean
+.PHONY: demo ui test lint types bench bench-paper drills docs lock clean
 
 demo: .venv/ready
 	$(BIN)/twigma demo
@@ -30,6 +30,11 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.analysis
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.months
+
+# each asset on 10,000, 80,000 and 805,650 pictures: hours, and 10 GB below $TMPDIR
+bench-paper: .venv/ready
+	$(BIN)/python -m benchmarks.paper_size
 
 # what is tried to break it, in full; docs/reliability.md
 drills: .venv/ready

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from twigma_core import tables
-from twigma_core.images.addresses import names_another
+from twigma_core.images.addresses import name_others
 from twigma_core.images.dedupe import ORDER, unique_images
 
 _POSTED = ["tweet_id", "image_id", "month", "position", "created_at", "url"]
@@ -96,8 +96,7 @@ def build_dataset(
 
 def _believed(posted: pl.DataFrame) -> pl.DataFrame:
     """Return the postings with `other`, and those refused whose address is another picture's by its name."""
-    other = [names_another(*row) is not None for row in posted.select("image_id", "url").iter_rows()]
-    posted = posted.with_columns(other=pl.Series(other, dtype=pl.Boolean))
+    posted = posted.with_columns(other=name_others(posted["image_id"], posted["url"]))
     refused = pl.col("other") & pl.col("status").is_not_null()
     return posted.with_columns(
         status=pl.when(refused).then(pl.lit("refused")).otherwise(pl.col("status").cast(pl.String))

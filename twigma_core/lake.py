@@ -19,6 +19,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from upath import UPath
 from twigma_core import tables
 from twigma_core.parquet import refusing
 from twigma_core.provenance import Provenance
+from twigma_core.stacked import StackedRows, StackedTable, rows_of
 from twigma_core.storage import Range, open_storage
 
 WHOLE = "all"
@@ -68,17 +70,8 @@ class ArrayTable:
         return self.arrays["vectors"]
 
     def take(self, ids: pl.Series, key: str = "image_id") -> ArrayTable:
-        """Return the rows of these ids, in their order; of an id that occurs twice, the first row.
-
-        Raises:
-            KeyError: an id is not in the table; the message counts them and names one.
-        """
-        index = self.table.select(key).with_row_index("row").unique(key, keep="first", maintain_order=True)
-        rows = ids.rename(key).to_frame().join(index, on=key, how="left", maintain_order="left")
-        missing = rows.filter(pl.col("row").is_null())[key]
-        if len(missing):
-            raise KeyError(f"{len(missing)} of {len(ids)} ids have no row in the table, e.g. {missing[0]}")
-        at = rows["row"].to_numpy()
+        """Return the rows of these ids, in their order; see `stacked.rows_of`."""
+        at = rows_of(self.table, ids, key)
         return ArrayTable(self.table[at], {name: array[at] for name, array in self.arrays.items()})
 
 
@@ -251,20 +244,21 @@ class Lake:
             MissingPartition: it has not been materialized.
             DamagedTable: its file cannot be read.
         """
-        self._require(name, partition)
         try:
             return self._read_arrays(name, partition)
         except FileNotFoundError:  # replaced meanwhile: the arrays that the old table names are gone
             return self._read_arrays(name, partition)
 
     def _read_arrays(self, name: str, partition: str | None) -> ArrayTable:
+        table, files = self._table_and_files(name, partition)
+        arrays = {key: self._files.array(f"tables/{name}/{file}") for key, file in files.items()}
+        return ArrayTable(table, arrays)
+
+    def _table_and_files(self, name: str, partition: str | None) -> tuple[pl.DataFrame, dict[str, str]]:
+        self._require(name, partition)
         data = io.BytesIO(self.read_bytes(_table(name, partition)))
         with damage(name, partition):
-            files = json.loads(pl.read_parquet_metadata(data).get("arrays", "{}"))
-            table = pl.read_parquet(data)
-        return ArrayTable(
-            table, {key: self._files.array(f"tables/{name}/{file}") for key, file in files.items()}
-        )
+            return pl.read_parquet(data), json.loads(pl.read_parquet_metadata(data).get("arrays", "{}"))
 
     def read_rows(
         self, name: str, partition: str | None, rows: Sequence[int], array: str = "vectors"
@@ -278,8 +272,8 @@ class Lake:
         files = json.loads(self._metadata(name, partition).get("arrays", "{}"))
         return self._files.array_rows(f"tables/{name}/{files[array]}", rows)
 
-    def read_all_arrays(self, name: str, partitions: Iterable[str] | None = None) -> ArrayTable:
-        """Return several partitions as one: tables and `vectors` stacked in the partitions' order.
+    def stack(self, name: str, partitions: Iterable[str] | None = None) -> StackedTable:
+        """Return several partitions as one, in the partitions' order; their `vectors` are not read yet.
 
         Raises:
             MissingPartition: the table has no partition at all.
@@ -287,10 +281,20 @@ class Lake:
         wanted = list(self.partitions(name) if partitions is None else partitions)
         if not wanted:
             raise MissingPartition(f"{name}: no partition is materialized; materialize {name} first")
-        parts = [self.read_arrays(name, key) for key in wanted]
-        table = pl.concat([part.table for part in parts])
-        full = [part.vectors for part in parts if len(part.vectors)] or [parts[0].vectors]
-        return ArrayTable(table, {"vectors": np.concatenate(full)})
+        parts = [self._table_and_files(name, key) for key in wanted]
+        # A file's name holds the hash of its content: what is read later is what belongs to this table.
+        opens = [partial(self._files.array, f"tables/{name}/{files['vectors']}") for _, files in parts]
+        rows = StackedRows(opens, [table.height for table, _ in parts])
+        return StackedTable(pl.concat([table for table, _ in parts]), rows)
+
+    def read_all_arrays(self, name: str, partitions: Iterable[str] | None = None) -> ArrayTable:
+        """Return several partitions as one: tables and `vectors` stacked in the partitions' order.
+
+        Raises:
+            MissingPartition: the table has no partition at all.
+        """
+        stacked = self.stack(name, partitions)
+        return ArrayTable(stacked.table, {"vectors": stacked.vectors.read()})
 
     def provenance(self, name: str, partition: str | None = None) -> Provenance:
         """Return the record that a partition carries.

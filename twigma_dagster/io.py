@@ -1,7 +1,8 @@
 """Frames to and from the lake.
 
 An asset says by annotation what it wants of an upstream asset: `pl.DataFrame` (read), `pl.LazyFrame`
-(scanned), `ArrayTable` (table and arrays, months stacked), or `dict[str, ArrayTable]` (one a partition).
+(scanned), `ArrayTable` (table and arrays, months stacked), `StackedTable` (the same, vectors not read yet),
+or `dict[str, ArrayTable]` (one a partition).
 Of several partitions those that exist are read; that none exists is an error which names the asset.
 An input that is marked as of earlier months too is read once the runs that make it for those have ended.
 """
@@ -18,6 +19,7 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from twigma_core.lake import ArrayTable, Lake, MissingPartition
 from twigma_core.provenance import Provenance
+from twigma_core.stacked import StackedTable
 from twigma_dagster.resources import LakeResource
 
 Frame = pl.DataFrame | ArrayTable
@@ -115,6 +117,8 @@ def load(lake: Lake, name: str, keys: list[str | None], wanted: type) -> Any:
     found = existing(lake, name, keys)
     if wanted is dict:
         return {str(key): lake.read_arrays(name, key) for key in found}
+    if wanted is StackedTable:
+        return lake.stack(name, [str(key) for key in found])
     if wanted is ArrayTable:
         if len(keys) == 1:
             return lake.read_arrays(name, keys[0])

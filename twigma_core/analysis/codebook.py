@@ -18,6 +18,7 @@ import xxhash
 
 from twigma_core import tables
 from twigma_core.analysis.distances import check_rows
+from twigma_core.stacked import StackedRows
 
 SIZES = (4, 10, 50)
 PER_SOURCE = 20_000
@@ -115,7 +116,7 @@ class Codebook:
 
 
 def fitting_sizes(
-    vectors_by_source: Mapping[str, np.ndarray], sizes: Sequence[int] = SIZES
+    vectors_by_source: Mapping[str, np.ndarray | StackedRows], sizes: Sequence[int] = SIZES
 ) -> tuple[int, ...]:
     """Return the sizes that equal numbers of rows from each source can fill; the smallest in any case."""
     smallest = min((len(x) for x in vectors_by_source.values()), default=0)
@@ -124,7 +125,7 @@ def fitting_sizes(
 
 
 def fit_codebook(
-    vectors_by_source: Mapping[str, np.ndarray],
+    vectors_by_source: Mapping[str, np.ndarray | StackedRows],
     sizes: Sequence[int] = SIZES,
     per_source: int | None = None,
     seed: int = 0,
@@ -133,7 +134,8 @@ def fit_codebook(
     """Fit one joint quantizer of each size on equal numbers of rows from each source (paper, Section 3).
 
     Args:
-        vectors_by_source: (n, d) embeddings of twigma and of each reference corpus.
+        vectors_by_source: (n, d) embeddings of twigma and of each reference corpus; of stacked ones only the
+            chosen rows are read.
         sizes: numbers of cells; the paper's matrix has 10.
         per_source: rows from each source; by default those of the smallest, at most `PER_SOURCE`.
         seed: seed of the choice of rows and of k-means.
@@ -172,7 +174,7 @@ def fit_codebook(
 
 
 def _equal_samples(
-    vectors_by_source: Mapping[str, np.ndarray], per_source: int | None, seed: int
+    vectors_by_source: Mapping[str, np.ndarray | StackedRows], per_source: int | None, seed: int
 ) -> dict[str, np.ndarray]:
     if not vectors_by_source:
         raise ValueError(
@@ -188,7 +190,7 @@ def _equal_samples(
             f"codebook: source {smallest} has {available} pictures, not the {take} asked of each source; "
             f"choose per_source between 1 and {available}"
         )
-    widths = {name: np.shape(x)[-1] for name, x in vectors_by_source.items()}
+    widths = {name: x.shape[-1] for name, x in vectors_by_source.items()}
     if len(set(widths.values())) > 1:
         raise ValueError(f"codebook: sources differ in width ({widths}); embed all with the same model")
     rng = np.random.default_rng(seed)

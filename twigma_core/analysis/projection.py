@@ -14,6 +14,7 @@ import xxhash
 from twigma_core import tables
 from twigma_core.analysis.clusters import threads_for
 from twigma_core.analysis.distances import check_rows
+from twigma_core.stacked import StackedRows
 
 COMPONENTS = 50
 NEIGHBORS = 15
@@ -26,7 +27,9 @@ _SAME = 1e-5  # closer than this in PCA space, two unit vectors are the same pic
 
 
 def fit_projection(
-    vectors: Mapping[str, tuple[Sequence[str], np.ndarray]], per_source: int = PER_SOURCE, seed: int = 0
+    vectors: Mapping[str, tuple[Sequence[str], np.ndarray | StackedRows]],
+    per_source: int = PER_SOURCE,
+    seed: int = 0,
 ) -> tuple[pl.DataFrame, dict[str, np.ndarray]]:
     """Fit a two-dimensional UMAP map on an equal-sized sample of each source (McInnes et al., 2018).
 
@@ -35,7 +38,8 @@ def fit_projection(
     has no neighbourhoods to keep; its map is its first two principal components.
 
     Args:
-        vectors: for each source, n ids and their (n, d) embeddings; a source may be empty.
+        vectors: for each source, n ids and their (n, d) embeddings, of which the sample alone is read; a
+            source may be empty.
         per_source: pictures to sample of each source; less where the smallest source has fewer.
         seed: seed of the samples and of UMAP.
 
@@ -51,7 +55,7 @@ def fit_projection(
     present = {source: pair for source, pair in vectors.items() if len(pair[0])}
     if not present:
         raise ValueError("projection_model: no picture in any source; materialize embeddings first")
-    widths = {source: np.shape(x)[1] for source, (_, x) in present.items()}
+    widths = {source: x.shape[1] for source, (_, x) in present.items()}
     if len(set(widths.values())) > 1:
         raise ValueError(f"projection_model: embeddings of different models: dimensions {widths}")
     size = min(per_source, *(len(ids) for ids, _ in present.values()))

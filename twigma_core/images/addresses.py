@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 from urllib.parse import urlencode, urlsplit
 
+import polars as pl
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from twigma_core.collect.parse import media_id_of_url
@@ -98,6 +99,24 @@ def names_another(image_id: str, url: str | None) -> str | None:
         return None
     encoded = media_id_of_url(url)
     return encoded if encoded != image_id else None
+
+
+def name_others(image_ids: pl.Series, urls: pl.Series) -> pl.Series:
+    """Say of each address whether its file name encodes another media id than the one beside it (bool).
+
+    As `names_another`, which judges the few whose name is not plainly the id's: a month's dataset looks at
+    the addresses of all months so far, which one by one takes twenty times as long.
+    """
+    # Twelve characters of base64 are nine bytes, the first eight of which are the id.
+    name = pl.col("url").str.extract(r"^https://pbs\.twimg\.com/media/([A-Za-z0-9_-]{12})")
+    standard = name.str.replace_all("-", "+", literal=True).str.replace_all("_", "/", literal=True)
+    number = standard.str.decode("base64", strict=False).bin.slice(0, 8)
+    encoded = number.bin.reinterpret(dtype=pl.UInt64, endianness="big").cast(pl.String)
+    asked = pl.DataFrame({"id": image_ids, "url": urls})
+    plain = asked.select((encoded == pl.col("id")).fill_null(False)).to_series()
+    judged = [names_another(*row) is not None for row in asked.filter(~plain).iter_rows()]
+    other = pl.zeros(len(asked), pl.Boolean, eager=True)
+    return other.scatter((~plain).arg_true(), judged)
 
 
 class PublicResolver(AbstractResolver):

@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 
 from twigma_core import tables
-from twigma_core.images.addresses import names_another, same_picture
+from twigma_core.images.addresses import name_others, names_another, same_picture
 from twigma_core.images.fetch import Fetcher, FetchPolicy, Outcome
 from twigma_core.images.progress import Progress
 from twigma_core.images.shards import MAX_BYTES, Place, ShardWriter, prune, repack
@@ -124,9 +124,8 @@ def tidy(lake: Lake, month: str, ledger: pl.DataFrame) -> list[str]:
 def _wanted(media: pl.DataFrame) -> pl.DataFrame:
     """Return (image_id, url), one row a picture: of several addresses one that names the picture's own id."""
     asked = media.select("image_id", "url").unique()
-    lies = [names_another(image_id, url) is not None for image_id, url in asked.iter_rows()]
     return (
-        asked.with_columns(lies=pl.Series(lies, dtype=pl.Boolean))
+        asked.with_columns(lies=name_others(asked["image_id"], asked["url"]))
         .sort("image_id", "lies", "url", nulls_last=True)
         .unique("image_id", keep="first", maintain_order=True)
         .select("image_id", "url")

@@ -32,6 +32,13 @@ WIDTH = 12
 LISTED = 1000
 """Closest near pairs of a month that are listed."""
 
+_PRINCIPAL = 64
+"""Principal directions in which all pairs of a month are compared."""
+_BOUND_ERROR = 1e-5
+"""Most that rounding to float32 takes from a bound."""
+_FEW = 64
+"""A block in which more than one in so many pairs passes the bound is compared in full."""
+
 ReadVectors = Callable[[str, Sequence[int]], np.ndarray]
 """From a month and rows of its table `embeddings` to their vectors, (rows, d)."""
 
@@ -217,20 +224,52 @@ def _identical(shadow: np.ndarray, new: np.ndarray, vectors: _Vectors) -> _Pairs
 def _near(
     unit: np.ndarray, new: np.ndarray, identical: _Pairs, listed: int, block: int = 1024
 ) -> tuple[int, _Pairs]:
-    """Return how many pairs of new points are near and not identical, and the closest of them."""
+    """Return how many pairs of new points are near and not identical, and the closest of them.
+
+    All pairs of a month are compared, by products of 65 columns that no cosine exceeds (`_bounding`); the
+    cosines themselves are taken of the few pairs that remain: two fifths of the time for 16,000 pictures of
+    768 columns, and less for more.
+    """
     count, best = 0, _NONE
     points = int(new[-1]) + 1 if len(new) else 0
     known = identical.keys(points)
+    bounding = _bounding(unit)
     for start in range(0, len(unit), block):
-        cosine = unit[start : start + block] @ unit[: start + block].T
-        later, earlier = np.nonzero(cosine >= NEAR)
-        value = cosine[later, earlier]
+        bound = bounding[start : start + block] @ bounding[: start + block].T
+        later, earlier = np.nonzero(bound >= NEAR - _BOUND_ERROR)
+        if len(later) > bound.size // _FEW:
+            later, earlier = np.nonzero(unit[start : start + block] @ unit[: start + block].T >= NEAR)
+        value = _cosines(unit, later + start, earlier)
+        later, earlier, value = (found[value >= NEAR] for found in (later, earlier, value))
         pairs = _Pairs(new[later + start], new[earlier], value)
         fresh = (pairs.earlier < pairs.later) & ~np.isin(pairs.keys(points), known)
         count += int(fresh.sum())
         best = best.and_(pairs.take(np.flatnonzero(fresh)))
         best = best.take(np.lexsort((best.earlier, best.later, -best.cosine))[:listed])
     return count, best
+
+
+def _bounding(unit: np.ndarray) -> np.ndarray:
+    """Return columns, (n, 65) or fewer, whose products are at least the cosines of unit rows.
+
+    x·y = Px·Py + Qx·Qy for a projection P and its complement Q, and Qx·Qy is at most |Qx||Qy|: with the
+    principal directions as P, the last column is |Qx|.
+    """
+    if unit.shape[1] <= _PRINCIPAL + 1 or len(unit) < _PRINCIPAL:
+        return unit
+    _, directions = np.linalg.eigh(unit.T @ unit)
+    head = unit @ directions[:, -_PRINCIPAL:]
+    # what rounding may have taken is put on: a root magnifies it where next to nothing is left
+    rest = np.sqrt(np.maximum(0, 1 - np.square(head).sum(axis=1)) + _BOUND_ERROR)
+    return np.column_stack([head, rest])
+
+
+def _cosines(unit: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    found = np.empty(len(a), unit.dtype)
+    for start in range(0, len(a), 8192):
+        rows = slice(start, start + 8192)
+        found[rows] = np.einsum("nd,nd->n", unit[a[rows]], unit[b[rows]])
+    return found
 
 
 def _equal_pairs(equal: pl.DataFrame, points: pl.DataFrame) -> pl.DataFrame:

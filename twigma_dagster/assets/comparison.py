@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from twigma_core.analysis import codebook as quantizer
@@ -10,6 +11,7 @@ from twigma_core.analysis import divergence, prompts, robustness, variation_tabl
 from twigma_core.analysis import release_2023 as then_and_now
 from twigma_core.analysis.summary import EmbeddingSummary, add_up
 from twigma_core.lake import ArrayTable
+from twigma_core.stacked import StackedRows
 from twigma_dagster.declare import Metadata, table
 from twigma_dagster.resources import LakeResource, Study
 
@@ -25,11 +27,12 @@ def codebook(
     Without posts it is fitted to the corpora alone.
     """
     store = lake.open()
-    sources = {corpus: stored.vectors for corpus, stored in reference_embeddings.items()}
+    sources: dict[str, np.ndarray | StackedRows] = {
+        corpus: stored.vectors for corpus, stored in reference_embeddings.items()
+    }
     if store.partitions("dataset"):
         ids = store.scan("dataset").select("image_id").collect()["image_id"]
-        stored = store.read_all_arrays("embeddings", store.partitions("embeddings"))
-        sources = {"twigma": stored.take(ids).vectors, **sources}
+        sources = {"twigma": store.stack("embeddings").take(ids).vectors, **sources}
     sizes = quantizer.fitting_sizes(sources)
     book, table = quantizer.fit_codebook(sources, sizes, seed=study.seed)
     too_large = [size for size in quantizer.SIZES if size not in sizes]

@@ -7,6 +7,7 @@ assigned, it never moves an old one. Materialize `cluster_model` or `projection_
 from __future__ import annotations
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from twigma_core.analysis import cluster_model as frozen
@@ -15,6 +16,7 @@ from twigma_core.analysis import projection as maps
 from twigma_core.analysis import themes
 from twigma_core.analysis.clusters import fit_kmeans
 from twigma_core.lake import ArrayTable
+from twigma_core.stacked import StackedRows, StackedTable
 from twigma_dagster.declare import Metadata, table
 from twigma_dagster.resources import LakeResource, Study
 
@@ -25,7 +27,7 @@ MAP_SAMPLE = 5_000
 
 @table("cluster_model", group=GROUP, kinds=("faiss",))
 def cluster_model(
-    lake: LakeResource, study: Study, dataset: pl.LazyFrame, embeddings: ArrayTable
+    lake: LakeResource, study: Study, dataset: pl.LazyFrame, embeddings: StackedTable
 ) -> tuple[ArrayTable, Metadata]:
     """k-means over the vectors of the whole dataset (paper, Section 4.2), the best of several starts.
 
@@ -34,7 +36,7 @@ def cluster_model(
     """
     store = lake.open()
     previous = store.read_arrays("cluster_model") if store.has("cluster_model") else None
-    vectors = embeddings.take(dataset.select("image_id").collect()["image_id"]).vectors
+    vectors = embeddings.take(dataset.select("image_id").collect()["image_id"]).vectors.read()
     model = frozen.freeze(fit_kmeans(vectors, study.clusters, study.seed), vectors, previous)
     path = dg.MetadataValue.path(frozen.keep(store, model))
     return model, {"version": model.table["version"][0], "centroids": path}
@@ -80,11 +82,11 @@ def cluster_trends(study: Study, clusters: pl.DataFrame) -> tuple[pl.DataFrame, 
 
 @table("cluster_sensitivity", group=GROUP, kinds=("faiss", "statsmodels"))
 def cluster_sensitivity(
-    dataset: pl.LazyFrame, embeddings: ArrayTable, cluster_model: ArrayTable
+    dataset: pl.LazyFrame, embeddings: StackedTable, cluster_model: ArrayTable
 ) -> tuple[pl.DataFrame, Metadata]:
     """Fits of a sample with three seeds for each of several k, beside the model in force."""
     pictures = dataset.select("image_id", "month").collect()
-    vectors = embeddings.take(pictures["image_id"]).vectors
+    vectors = embeddings.take(pictures["image_id"]).vectors.read()
     centroids = cluster_model.arrays["centroids"]
     result = sensitivity.cluster_sensitivity(vectors, pictures["month"], centroids)
     return result, {"in words": sensitivity.explain(result, len(centroids))}
@@ -94,15 +96,16 @@ def cluster_sensitivity(
 def projection_model(
     study: Study,
     dataset: pl.LazyFrame,
-    embeddings: ArrayTable,
+    embeddings: StackedTable,
     reference_embeddings: dict[str, ArrayTable],
 ) -> ArrayTable:
     """UMAP on equal samples of the dataset and each corpus (paper, Figures 2a and 4a), then frozen."""
     ids = dataset.select("image_id").collect()["image_id"]
-    sources = {"twigma": (ids.to_list(), embeddings.take(ids).vectors)} | {
+    sources: dict[str, tuple[list[str], np.ndarray | StackedRows]] = {
         corpus: (stored.table["image_id"].to_list(), stored.vectors)
         for corpus, stored in reference_embeddings.items()
     }
+    sources["twigma"] = (ids.to_list(), embeddings.take(ids).vectors)
     table, arrays = maps.fit_projection(sources, MAP_SAMPLE, study.seed)
     return ArrayTable(table, arrays)
 

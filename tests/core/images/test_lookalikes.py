@@ -145,10 +145,12 @@ def test_the_same_picture_in_a_second_month_and_vectors_of_another_model_are_no_
     assert run([embedded(x, MONTHS[0]), embedded(x, MONTHS[1], 10)])[1].pairs.height == 4
 
 
-def test_near_pairs_are_counted_and_the_closest_listed() -> None:
+@pytest.mark.parametrize("width", [16, 768], ids=["compared in full", "by a bound"])
+@pytest.mark.parametrize("common", [0, 3], ids=["apart", "so alike that the bound tells little"])
+def test_near_pairs_are_counted_and_the_closest_listed(width: int, common: float) -> None:
     rng = np.random.default_rng(1)
-    x = rng.standard_normal((1500, 16)).astype(np.float32)
-    x[900:1100] = x[:200] + np.float32(0.05) * rng.standard_normal((200, 16)).astype(np.float32)
+    x = (common + rng.standard_normal((1500, width))).astype(np.float32)
+    x[900:1100] = x[:200] + np.float32(0.05) * rng.standard_normal((200, width)).astype(np.float32)
     x[1100:1110] = x[:10] + np.float32(1e-6)
     unit = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
     cosine = np.tril(unit @ unit.T, k=-1)
