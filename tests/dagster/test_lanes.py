@@ -328,7 +328,9 @@ def test_a_killed_run_leaves_no_orphan_on_the_gpu(far: Place, ray: object) -> No
     wait_until_gone(pid, 60)
 
 
-def test_a_killed_cluster_fails_the_step(far: Place, ray: subprocess.Popen[bytes]) -> None:
+def test_a_killed_cluster_fails_the_step_and_the_next_attempt_succeeds(
+    far: Place, ray: subprocess.Popen[bytes]
+) -> None:
     far.hold("gpu_one")
     run = far.start("gpu_one", TWIGMA_GPU_SLOTS="4")  # no daemon here frees the slots of the runs above
     far.note("gpu_one")
@@ -338,3 +340,9 @@ def test_a_killed_cluster_fails_the_step(far: Place, ray: subprocess.Popen[bytes
     assert time.monotonic() - began < 30
     assert "Ray at http://127.0.0.1:8265 does not know it or does not answer since" in printed
     assert printed.endswith("FAILURE\n")
+    far.release("gpu_one")
+    again = start_ray(far)
+    try:
+        assert output(far.start("gpu_one", TWIGMA_GPU_SLOTS="4"), 150) == "SUCCESS\n"
+    finally:
+        end(again)
