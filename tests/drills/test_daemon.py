@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +16,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster import DagsterRun
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.launcher.base import WorkerStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from tests.dagster.conftest import ROOT, environment_of, run_twigma
 from tests.dagster.deployment import end
@@ -22,8 +27,10 @@ from tests.drills.counts import FULL
 from twigma_core.collect import hashtags
 from twigma_core.collect.pages import PageStore
 from twigma_core.lake import Lake
+from twigma_dagster import launcher
+from twigma_dagster.launcher import WatchedRunLauncher
 
-MONTHS = ["2021-01", "2021-02", "2021-03", "2021-04"]
+MONTHS = ["2021-01", "2021-02", "2021-03"]
 ASSETS = ("raw_tweets", "tweets", "tweet_media")
 
 
@@ -68,6 +75,28 @@ def wait(what: str, until: object, log: Path, seconds: float = 600) -> None:
         time.sleep(0.2)
 
 
+def started(**info: object) -> DagsterRun:
+    tags = {GRPC_INFO_TAG: json.dumps(info)} if info else {}
+    return DagsterRun(job_name="month", run_id="5f5f5f5f-aaaa-4aaa-8aaa-aaaaaaaaaaaa", tags=tags)
+
+
+def test_a_run_whose_server_is_gone_is_given_up_at_the_second_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = WatchedRunLauncher().check_run_worker_health
+    gone = started(host="localhost", socket=str(tmp_path / "nobody"))
+    assert look(gone).status == WorkerStatus.RUNNING
+    assert look(started()).status == WorkerStatus.RUNNING, "nobody can be asked: a build of the command line"
+    assert look(gone).status == WorkerStatus.RUNNING, "the two looks must follow each other"
+    assert look(gone).status == WorkerStatus.NOT_FOUND
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setattr(launcher, "_ANSWER_S", 0.3)
+        slow = started(host="127.0.0.1", port=silent.getsockname()[1])
+        assert {look(slow).status for _ in range(3)} == {WorkerStatus.RUNNING}, "slow is not gone"
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not FULL, reason="two starts of the daemon and four runs: make drills")
 def test_a_backfill_goes_on_when_its_daemon_was_killed(tmp_path: Path) -> None:
@@ -84,7 +113,7 @@ def test_a_backfill_goes_on_when_its_daemon_was_killed(tmp_path: Path) -> None:
 
         with daemon(home, log) as first:
             wait("no run began", lambda: dg.DagsterRunStatus.STARTED in statuses(), log)
-            os.kill(first.pid, signal.SIGKILL)
+            os.killpg(first.pid, signal.SIGKILL)
             first.wait()
             before = {run.run_id: run.tags["dagster/partition"] for run in instance.get_runs()}
         with daemon(home, log):
