@@ -7,10 +7,12 @@ collect, the sensor's rule (`automation.due`) what to build, Dagster runs it, th
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -19,12 +21,18 @@ import pytest
 from tests.dagster.living_world import Living, living
 from twigma_core.collect import x_api
 from twigma_core.collect.tombstones import Gone
-from twigma_core.purge import traces
+from twigma_core.figures import FIGURES
+from twigma_core.figures.files import read_provenance
+from twigma_core.lake import Lake
+from twigma_core.purge import released, traces
+from twigma_core.release.package import last_release, read_release_table
 from twigma_core.sample.world import World, load
+from twigma_core.tables import SCHEMAS
 from twigma_dagster import headless
 from twigma_dagster.automation import due, missed, months_before, unsettled
 from twigma_dagster.definitions import build_defs
 from twigma_dagster.graph import Batch
+from twigma_dagster.partitions import MONTHS, PARTITIONS
 
 YEAR = [f"2021-{number:02d}" for number in range(1, 13)]
 EMPTY, OUTAGE, DRIFT = "2021-04", "2021-07", "2021-11"
@@ -35,7 +43,9 @@ ASSETS = {
     *("hashtags", "archive_files", "tombstones", *COLLECTED, "embeddings", "captions", "nsfw_scores"),
     *("fingerprints", "lookalikes", "dataset", "drops", "reference_images", "reference_embeddings"),
     *("codebook", "summaries", "cluster_model", "clusters", "cluster_trends"),
+    *("projection_model", "projection", "release"),
 }
+"""What is kept up month by month; the rest of the graph is brought up to date once, at the year's end."""
 EPOCH = datetime(2010, 11, 4, 1, 42, 54, 657000, tzinfo=UTC)
 
 
@@ -75,15 +85,15 @@ def year_of_posts() -> World:
 
 
 class Platform:
-    """The part of the graph that the year needs, as a deployment runs it."""
+    """Some assets of the graph, as a deployment runs them."""
 
-    def __init__(self, here: Living, instance: dg.DagsterInstance) -> None:
+    def __init__(self, here: Living, instance: dg.DagsterInstance, assets: set[str]) -> None:
         whole = build_defs(here.settings)
-        chosen = [one for one in whole.assets or [] if {key.path[-1] for key in one.keys} <= ASSETS]  # type: ignore[union-attr]
+        chosen = [one for one in whole.assets or [] if {key.path[-1] for key in one.keys} <= assets]  # type: ignore[union-attr]
         checks = [
             one
             for one in whole.asset_checks or []
-            if {key.asset_key.path[-1] for key in one.check_keys} <= ASSETS
+            if {key.asset_key.path[-1] for key in one.check_keys} <= assets
         ]
         self.definitions = dg.Definitions(assets=chosen, asset_checks=checks, resources=whole.resources)
         self.here, self.instance, self.lake = here, instance, here.lake
@@ -132,7 +142,7 @@ def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platfo
         dg.DagsterInstance.ephemeral() as instance,
     ):
         here.settings = here.settings.model_copy(update={"clusters": 2, "likes": "settled"})
-        yield Platform(here, instance)
+        yield Platform(here, instance, ASSETS)
 
 
 def likes(post: dict[str, object], when: datetime) -> int:
@@ -217,5 +227,42 @@ def test_a_year(platform: Platform) -> None:
     assert set(YEAR) - set(refreshed_at) == {"2021-12"}, "its likes have not settled yet"
     trends = lake.read("cluster_trends")
     assert trends["pictures"].sum() == len(staying)
+    all_of_it = Platform(here, platform.instance, {*SCHEMAS, *FIGURES, "report", "catalog"})
+    the_rest = {name for name, _ in all_of_it.keep_up()}
+    assert not the_rest & ASSETS, "what was kept up needed nothing"
+    the_end(lake, staying, set(here.gone))
     searches = [query for name, query in here.running.asked if name.startswith("search")]
     assert len(searches) == len(set(searches)), "no page was bought twice"
+
+
+def the_end(lake: Lake, staying: dict[str, dict[str, Any]], gone: set[str]) -> None:
+    """Check what sums the year up: whole-dataset tables, figures, report and release."""
+    pictures = {one for row in staying.values() for one in row["media_ids"]}
+    by_month = Counter(row["month"] for row in staying.values())
+    assert [name for name in SCHEMAS if not (lake.has(name) or lake.partitions(name))] == []
+    monthly = {name: lake.partitions(name) for name, cut in PARTITIONS.items() if cut == MONTHS}
+    assert [name for name, keys in monthly.items() if keys != YEAR] == []
+    for name in ("projection", "neighbors"):
+        assert set(lake.scan(name).collect()["image_id"]) == pictures, name
+    sizes = lake.read("variation_table").filter(source="twigma", metric="mean_pairwise_distance")["n"]
+    assert sizes.to_list() == [len(pictures)], "the sum of the year's summaries"
+
+    def drawn(name: str) -> pl.DataFrame:
+        return pl.read_csv(lake.read_bytes(f"figures/{name}.csv"), schema_overrides={"image_id": pl.String})
+
+    for name in FIGURES:
+        assert read_provenance(lake.read_bytes(f"figures/{name}.svg")).asset == name
+    posted = drawn("figure_1b").filter(pl.col("posts") > 0).select("month", "posts", "pictures")
+    assert posted.rows() == [(month, by_month[month], by_month[month]) for month in sorted(by_month)]
+    shares = drawn("figure_4b").group_by("month").agg(pl.sum("pictures"))
+    assert dict(shares.filter(pl.col("pictures") > 0).iter_rows()) == by_month
+    assert set(drawn("figure_4a")["image_id"]) == pictures
+    page = lake.read_bytes("report/index.html").decode()
+    assert [name for name in [*FIGURES, *by_month] if name not in page] == []
+    assert [one for one in gone if one in page] == []
+
+    last = last_release(lake)
+    assert last and set(read_release_table(lake, last.version)["id"]) == set(staying)
+    assert read_release_table(lake, last.version).height == len(pictures)
+    assert released(lake, Gone.of(lake)) == [], "no older release here holds what is gone"
+    assert traces(lake, Gone.of(lake)) == []
