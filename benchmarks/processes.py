@@ -67,17 +67,8 @@ def measure(
 
 def tree_memory(pid: int) -> tuple[int, int]:
     """Return (resident, proportional) bytes of a process and its descendants now."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry.name))
     rss = pss = 0
-    waiting = [pid]
-    while waiting:
-        one = waiting.pop()
-        waiting += children.get(one, [])
+    for one in tree(pid):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
                 name, _, value = line.partition(":")
@@ -85,6 +76,29 @@ def tree_memory(pid: int) -> tuple[int, int]:
                     size = int(value.split()[0]) * 1024
                     rss, pss = (rss + size, pss) if name == "Rss" else (rss, pss + size)
     return rss, pss
+
+
+def tree_cpu(pid: int) -> float:
+    """Return the CPU seconds that a process and its descendants, ended ones included, have used."""
+    ticks = 0
+    for one in tree(pid):
+        with contextlib.suppress(OSError):
+            ticks += sum(map(int, Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def tree(pid: int) -> list[int]:
+    """Return a process and its descendants now."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found
 
 
 @contextlib.contextmanager

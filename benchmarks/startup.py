@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import results
-from benchmarks.processes import ROOT, machine
+from benchmarks.processes import ROOT, machine, tree_cpu
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -87,6 +87,8 @@ def browser_page() -> Iterator[Page]:
 def ui(home: Path, page: Page) -> dict[str, float]:
     """Start `twigma ui` and look at it; return the seconds to the first answer and to the drawn graph.
 
+    The CPU seconds that it has used until then say more on a busy machine; the browser's are not among them.
+
     Raises:
         RuntimeError: it ended or does not answer; the message holds the end of what it printed.
     """
@@ -107,7 +109,7 @@ def ui(home: Path, page: Page) -> dict[str, float]:
             time.sleep(0.05)
         answered = time.monotonic() - begun
         draw(page, address)
-        return {"answers": answered, "drawn": time.monotonic() - begun}
+        return {"answers": answered, "drawn": time.monotonic() - begun, "CPU": tree_cpu(process.pid)}
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)

@@ -170,3 +170,12 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="1 of 4 base are zero, NaN or infinite, first at row 2"):
         subject.topk(x, broken, 1)
     assert subject.topk(x[:0], x, 2)[0].shape == (0, 2)
+
+
+def test_torch_has_its_threads_back_also_after_an_error() -> None:
+    before = torch.get_num_threads()
+    subject.topk(unit(5, 8, 1), unit(50, 8, 2), 3)
+    assert torch.get_num_threads() == before
+    with pytest.raises(ValueError, match="1 of 5 queries"):
+        subject.topk(np.vstack([unit(4, 8, 1), np.zeros((1, 8))]), unit(50, 8, 2), 3)
+    assert torch.get_num_threads() == before
