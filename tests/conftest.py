@@ -27,17 +27,20 @@ SAMPLE = ("test_sample", "test_runs", "test_ui", "test_gallery", "test_deploymen
 """Files that share the built sample, which is made once in a process, in the order in which they run."""
 FIRST = (*SAMPLE, "test_lanes")
 """The longest, so that no process ends with one of them alone."""
+MONTH = ("test_kill", "test_disk_full", "test_two_at_once")
+"""Drills that share a built month."""
 
 
 class Together(LoadScopeScheduling):
-    """Shares the tests between processes a file at a time, and keeps `SAMPLE` in one of them.
+    """Shares the tests between processes a file at a time, and keeps `SAMPLE` and `MONTH` in one of them.
 
     (pytest 9 leaves the groups of `--dist loadgroup` unread.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "sample" if Path(file).stem in SAMPLE else file
+        groups = {"sample": SAMPLE, "month": MONTH}
+        return next((group for group, stems in groups.items() if Path(file).stem in stems), file)
 
 
 @pytest.hookimpl(optionalhook=True)

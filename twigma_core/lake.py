@@ -116,6 +116,13 @@ class Lake:
         self._files.write(relative, data)
         return self.path(relative)
 
+    def append(self, relative: str, data: bytes) -> bool:
+        """Add to the end of a file in a folder that is held; False in an object store, which cannot.
+
+        What is added lasts through the death of this process, and not for certain through a loss of power.
+        """
+        return self._files.append(relative, data)
+
     def read_bytes(self, relative: str, offset: int = 0, length: int | None = None) -> bytes:
         """Return `length` bytes of a file from `offset` on, fewer where it ends: one ranged read.
 

@@ -32,7 +32,8 @@ from twigma_core.collect.documents import dumps, loads
 from twigma_core.collect.pages import PAGES, PageStore
 from twigma_core.collect.replies import TOP as HYDRATED
 from twigma_core.collect.tombstones import Finder, Gone, without
-from twigma_core.images.download import JOURNAL, shard_folder, tidy
+from twigma_core.images.arrived import arrived_files
+from twigma_core.images.download import JOURNAL, SHARDS, shard_folder, tidy
 from twigma_core.images.shards import repack
 from twigma_core.lake import ArrayTable, Lake
 from twigma_core.release.package import PARQUET, RELEASES, read_release_table
@@ -88,6 +89,8 @@ def purge(lake: Lake, gone: Gone) -> Purged:
             if file.rpartition("/")[2].startswith(f"{month}."):
                 lake.remove(file)
                 done.counts["files"] += 1
+    for month in lake.list_folders(SHARDS):
+        _arrived(lake, month, finder, done)
     _files(lake, finder, pictures, done)
     return done
 
@@ -189,6 +192,17 @@ def _shards(lake: Lake, month: str, pictures: frozenset[str], finder: Finder, do
             lake.write("images", packed, month, lake.provenance("images", month))
             kept = packed
         done.counts["shards"] += len(tidy(lake, month, kept))
+
+
+def _arrived(lake: Lake, month: str, finder: Finder, done: Purged) -> None:
+    """Remove what a stopped run had fetched, where anything of it is gone: the next one fetches the rest."""
+    folder = shard_folder(month)
+    named = [file for file in arrived_files(lake, folder) if finder.find(lake.read_bytes(file))]
+    if named:
+        with lake.hold(folder):
+            for file in named:
+                lake.remove(file)
+                done.counts["files"] += 1
 
 
 def _files(lake: Lake, finder: Finder, pictures: frozenset[str], done: Purged) -> None:

@@ -41,6 +41,9 @@ class Storage(Protocol):
     def write(self, name: str, data: bytes | bytearray) -> None:
         """Write a file so that it appears whole or not at all; replaces one of the same name."""
 
+    def append(self, name: str, data: bytes) -> bool:
+        """Add to the end of a file, without flushing it to disk; False where the place cannot."""
+
     def read(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """Return the bytes from `offset` on, fewer than `length` where the file ends; one request.
 
@@ -102,18 +105,25 @@ class Folder:
     def write(self, name: str, data: bytes | bytearray) -> None:
         """See `Storage.write`: a temporary file in the same folder, flushed, then renamed."""
         target = self._root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._sweep(target.parent, target.name)
-        temporary = target.with_name(f".{target.name}.{_HOST}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-            _flush_folder(target.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with _no_space_named(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._sweep(target.parent, target.name)
+            temporary = target.with_name(f".{target.name}.{_HOST}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+            try:
+                with temporary.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+                _flush_folder(target.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def append(self, name: str, data: bytes) -> bool:
+        """See `Storage.append`."""
+        with _no_space_named(self._root / name), (self._root / name).open("ab") as file:
+            file.write(data)
+        return True
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """See `Storage.read`."""
@@ -152,7 +162,9 @@ class Folder:
     def hold(self, folder: str) -> Iterator[None]:
         """See `Storage.hold`; the system frees the folder if the process dies."""
         lock = self._root / folder / ".lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        with _no_space_named(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            lock.touch()
         with lock.open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -201,7 +213,12 @@ class ObjectStore:
 
     def write(self, name: str, data: bytes | bytearray) -> None:
         """See `Storage.write`."""
-        self._fs.pipe_file(self._key(name), bytes(data))
+        with self._told(name, "written to"):
+            self._fs.pipe_file(self._key(name), bytes(data))
+
+    def append(self, name: str, data: bytes) -> bool:
+        """See `Storage.append`: an object is put whole."""
+        return False
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """See `Storage.read`."""
@@ -210,10 +227,11 @@ class ObjectStore:
         return self._range(name, offset, None if length is None else offset + length)
 
     def _range(self, name: str, start: int, end: int | None) -> bytes:
-        try:
-            return self._fs.cat_file(self._key(name), start=start, end=end)
-        except OSError as error:
-            return _nothing(error, name)
+        with self._told(name, "read from"):
+            try:
+                return self._fs.cat_file(self._key(name), start=start, end=end)
+            except OSError as error:
+                return _nothing(error, name)
 
     def read_end(self, name: str, length: int) -> bytes:
         """See `Storage.read_end`."""
@@ -233,7 +251,9 @@ class ObjectStore:
             answers = iter(found)
             for name, _, length in some:
                 one = next(answers) if length else b""
-                yield _nothing(one, name) if isinstance(one, Exception) else one
+                with self._told(name, "read from"):
+                    data = _nothing(one, name) if isinstance(one, Exception) else one
+                yield data
 
     def names(self, folder: str) -> list[str]:
         """See `Storage.names`."""
@@ -244,10 +264,11 @@ class ObjectStore:
         return self._entries(folder, "directory")
 
     def _entries(self, folder: str, kind: str) -> list[str]:
-        try:
-            entries = self._fs.ls(self._key(folder), detail=True)
-        except FileNotFoundError:
-            return []
+        with self._told(folder, "read from"):
+            try:
+                entries = self._fs.ls(self._key(folder), detail=True)
+            except FileNotFoundError:
+                return []
         return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == kind)
 
     def hold(self, folder: str) -> AbstractContextManager[None]:
@@ -256,14 +277,35 @@ class ObjectStore:
 
     def exists(self, name: str) -> bool:
         """See `Storage.exists`."""
-        return bool(self._fs.isfile(self._key(name)))
+        with self._told(name, "read from"):
+            try:  # not `isfile`, which takes a store that refuses for one that has no such file
+                return bool(self._fs.info(self._key(name))["type"] == "file")
+            except FileNotFoundError:
+                return False
 
     def remove(self, name: str) -> None:
         """See `Storage.remove`."""
+        with self._told(name, "removed from"):
+            try:
+                self._fs.rm_file(self._key(name))
+            except FileNotFoundError:
+                return
+
+    @contextmanager
+    def _told(self, name: str, done: str) -> Iterator[None]:
+        """Let an error of the store name the object and say what to do; that there is none passes."""
         try:
-            self._fs.rm_file(self._key(name))
+            yield
         except FileNotFoundError:
-            return
+            raise
+        except Exception as error:  # botocore's have no class in common with those of the system
+            words = " ".join(str(error).split())[:300]
+            raise OSError(
+                getattr(error, "errno", None) or errno.EIO,
+                f"could not be {done} {self.root}: {type(error).__name__}: {words}; what was there before "
+                "is as it was: look at AWS_ENDPOINT_URL, the credentials and the store, then run again",
+                name,
+            ) from None
 
     def sweep(self, folder: str) -> None:
         """See `Storage.sweep`: what is not put whole is not there."""
@@ -283,6 +325,18 @@ class ObjectStore:
         width = dtype.itemsize * int(np.prod(shape[1:]))
         found = b"".join(self.read_ranges([(name, head.tell() + row * width, width) for row in rows]))
         return np.frombuffer(found, dtype).reshape(len(rows), *shape[1:])
+
+
+@contextmanager
+def _no_space_named(target: Path) -> Iterator[None]:
+    """Let the error of a full disk or quota name the file, and say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        said = "no space is left for this file; free some and run again: what was there before is as it was"
+        raise OSError(error.errno, said, str(target)) from None
 
 
 def _flush_folder(folder: Path) -> None:

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,6 +20,7 @@ from rich.console import Console
 
 from twigma_core.lake import Lake, MissingPartition, table_provenance
 from twigma_core.release.policy import PolicyError
+from twigma_core.storage import open_storage
 from twigma_dagster import publishing
 from twigma_dagster.settings import Settings, SettingsError, load_settings, value_in_force, variable
 
@@ -32,15 +32,12 @@ def prepare() -> Settings:
     """Read the settings, make the home folder, and point DAGSTER_HOME into it."""
     settings = load_settings()
     home = (settings.home / "dagster").resolve()
-    home.mkdir(parents=True, exist_ok=True)
     ours = yaml.safe_load((Path(__file__).resolve().parents[1] / "dagster.yaml").read_text())
     ours["concurrency"]["runs"]["max_concurrent_runs"] = settings.gpu_slots + 1
     if settings.database:
         ours["storage"] = {"postgres": {"postgres_url": {"env": variable("database")}}}
     # Several processes may start at once: none may read half a file.
-    with tempfile.NamedTemporaryFile("w", dir=home, suffix=".yaml", delete=False) as file:
-        yaml.safe_dump(ours, file, sort_keys=False)
-    Path(file.name).replace(home / "dagster.yaml")
+    open_storage(home).write("dagster.yaml", yaml.safe_dump(ours, sort_keys=False).encode())
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["TWIGMA_HOME"] = str(settings.home.resolve())
     return load_settings()

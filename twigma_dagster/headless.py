@@ -146,8 +146,8 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     Without this a killed build keeps its slot of the GPU lane, and the next one waits for it for ever.
     """
     closed = []
-    unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
-    for run in instance.get_runs(filters=unfinished):
+    begun = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=begun)):
         host, _, pid = run.tags.get(PROCESS_TAG, "").rpartition(":")
         if host != platform.node() or Path("/proc", pid).exists():
             continue

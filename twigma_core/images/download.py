@@ -4,8 +4,9 @@ What belongs here: which pictures are asked for, in which order they are packed,
 not: the network (`fetch`), opening (`decode`), the tar files (`shards`).
 
 Pictures are fetched side by side but packed in the order of their ids, so that the same month gives the
-same shards whatever the network did. After each shard the rows so far go to a journal beside it; a run
-that was killed goes on from there, and ends with what an undisturbed run would have left.
+same shards whatever the network did. After each shard the rows so far go to a journal beside it, and what
+has come in since lies in files of its own (`arrived`); a run that was killed goes on from there, and ends
+with what an undisturbed run would have left.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import polars as pl
 
 from twigma_core import tables
 from twigma_core.images.addresses import name_others, names_another, same_picture
+from twigma_core.images.arrived import Arrived, arrived_files
 from twigma_core.images.fetch import Fetcher, FetchPolicy, Outcome
 from twigma_core.images.progress import Progress
 from twigma_core.images.shards import MAX_BYTES, Place, ShardWriter, prune, repack
@@ -33,6 +35,7 @@ PERMANENT = ("unavailable", "refused", "undecodable")
 """Statuses that another try would not change."""
 
 _NOT_ASKED = "not asked for yet: only other pictures were"
+SHARDS = "shards/images"
 JOURNAL = "journal.parquet"
 """File beside a month's shards, with what a run that was stopped has settled."""
 _SMALLEST = 4096  # what a held picture counts for at least, so that a queue of tiny ones is bounded too
@@ -42,7 +45,7 @@ _UNDER_WAY = 4
 
 def shard_folder(month: str) -> str:
     """Return the folder of a month's shards, relative to the lake's root."""
-    return f"shards/images/{month}"
+    return f"{SHARDS}/{month}"
 
 
 def download(
@@ -98,8 +101,11 @@ def download(
                     rows[image_id] = _row(image_id, month, Outcome("failed", _NOT_ASKED, url))
         todo = [(image_id, url) for image_id, url in wanted.iter_rows() if image_id not in rows]
         before = {image_id: row["attempts"] for image_id, row in known.items()}
-        packer = _Packer(lake, month, rows, before, shard_bytes)
-        _run(_fetch_in_order(todo, policy or FetchPolicy(), packer, progress, say))
+        here = Arrived(lake, shard_folder(month))
+        packer = _Packer(lake, month, rows, before, shard_bytes, here)
+        # Who names pictures wants those that failed for good asked for again.
+        again = PERMANENT if only is not None else ()
+        _run(_fetch_in_order(todo, policy or FetchPolicy(), packer, here, again, progress, say))
         packer.close()
         result = _ledger(packer.rows)
         if ledger is None or ledger["image_id"].is_in(result["image_id"]).all():
@@ -117,7 +123,8 @@ def tidy(lake: Lake, month: str, ledger: pl.DataFrame) -> list[str]:
 
     To be called once the ledger has been written.
     """
-    lake.remove(f"{shard_folder(month)}/{JOURNAL}")
+    for file in (f"{shard_folder(month)}/{JOURNAL}", *arrived_files(lake, shard_folder(month))):
+        lake.remove(file)
     return prune(lake, shard_folder(month), set(ledger["shard"]))
 
 
@@ -218,8 +225,10 @@ class _Packer:
         rows: dict[str, dict[str, Any]],
         before: dict[str, int],
         shard_bytes: int,
+        here: Arrived,
     ) -> None:
         self.rows = dict(rows)
+        self._here = here
         self._lake, self._month, self._before = lake, month, before
         self._writer = ShardWriter(lake, shard_folder(month), shard_bytes)
         self._open: dict[str, tuple[str, Outcome]] = {}
@@ -245,6 +254,7 @@ class _Packer:
         buffer = io.BytesIO()
         _ledger(self.rows).write_parquet(buffer)
         self._lake.write_bytes(f"{shard_folder(self._month)}/{JOURNAL}", buffer.getvalue())
+        self._here.settled(self.rows.keys())
 
     def _row(self, image_id: str, outcome: Outcome, place: Place | None = None) -> dict[str, Any]:
         return _row(image_id, self._month, outcome, place, self._before.get(image_id, 0))
@@ -254,6 +264,8 @@ async def _fetch_in_order(
     todo: list[tuple[str, str | None]],
     policy: FetchPolicy,
     packer: _Packer,
+    here: Arrived,
+    again: Collection[str],
     progress: Progress | None,
     say: Callable[[str], object],
 ) -> None:
@@ -271,8 +283,12 @@ async def _fetch_in_order(
             if other:
                 reason = f"the file name is that of media id {other}: not this picture's address"
                 outcome = Outcome("refused", reason, url)
+            elif (kept := here.get(image_id)) and same_picture(kept.url, url) and kept.status not in again:
+                outcome = kept
             else:
                 outcome = await fetcher.fetch(url)
+                if outcome.attempts and outcome.status in ("ok", *PERMANENT):
+                    here.add(image_id, outcome)
         finally:
             under_way.release()
         held += outcome.in_memory + _SMALLEST
