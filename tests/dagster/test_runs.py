@@ -1,8 +1,7 @@
-"""Runs as Dagster makes them: repeated, killed, and launched from Dagster's own command line."""
+"""Runs as Dagster makes them: repeated, and launched from Dagster's own command line."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -30,7 +29,6 @@ from twigma_dagster.settings import Settings
 
 MONTHLY = [name for name, cut in PARTITIONS.items() if cut == MONTHS]
 WHOLE = [name for name in SCHEMAS if name not in PARTITIONS] + [*FIGURES, "report", "catalog"]
-COLLECTED = ("raw_tweets", "tweets", "tweet_media", "images", "embeddings", "captions", "dataset", "drops")
 
 
 def versions(lake: Lake, month: str, names: tuple[str, ...] | list[str]) -> dict[str, str]:
@@ -139,27 +137,6 @@ def test_a_new_month_touches_itself_and_the_sums_only(tmp_path: Path) -> None:
     assert {name: lake.provenance(name).run_id for name in FROZEN} == frozen, "models stay as they were"
     read = {up.partition for up in lake.provenance("cluster_trends").upstream if up.asset == "clusters"}
     assert read == {"2021-01", "2021-02"}
-
-
-def test_a_killed_run_leaves_no_half_written_file_and_goes_on(sample: Built, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    command = [sys.executable, "-m", "twigma_dagster.cli", "build", "2021-01"]
-    for seconds in (9, 13, 17):
-        child = subprocess.Popen(
-            command, cwd=ROOT, env=environment_of(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(seconds)
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-        lake = Lake(home / "lake")
-        for name in COLLECTED:
-            if lake.has(name, "2021-01"):
-                lake.read_arrays(name, "2021-01")
-    done = Built(home, Lake(home / "lake"), "", {}).twigma("build", "2021-01")
-    assert done.returncode == 0, done.stdout[-3000:]
-    lake = Lake(home / "lake")
-    assert versions(lake, "2021-01", COLLECTED) == versions(sample.lake, "2021-01", COLLECTED)
-    assert not [name for name in files(lake) if name.endswith(".tmp")]
 
 
 def test_a_backfill_from_dagsters_own_command_line(copy: Built) -> None:

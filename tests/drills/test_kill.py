@@ -17,7 +17,7 @@ from tests.drills.undisturbed import (
 )
 from twigma_core.sample.media import media_id_of
 
-KILLS = count(4, 50)
+KILLS = count(3, 50)
 UNDER_WAY = {"media": 4 * 32, "search/all": 1, "counts/all": 1}
 """Requests under way at once at most, by endpoint: what was asked and had not come when the process died."""
 

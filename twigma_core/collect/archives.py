@@ -118,7 +118,7 @@ def is_read(name: str) -> bool:
 
 def months_of(page: Page) -> set[str]:
     """Return the months that a page's posts are of."""
-    times = (fields.post_time(post) for post in fields.posts(page.body or {}))
+    times = (fields.post_time(post, page.fetched_at) for post in fields.posts(page.body or {}))
     return {fields.month_of(when) for when in times if when}
 
 

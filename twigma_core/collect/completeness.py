@@ -25,7 +25,7 @@ def received(pages: Iterable[Page]) -> pl.DataFrame:
         for page in pages
         if page.body is not None
         for post in fields.posts(page.body)
-        if (when := fields.post_time(post))
+        if (when := fields.post_time(post, page.fetched_at))
     ]
     return pl.DataFrame(rows, schema=_RECEIVED, orient="row").drop_nulls()
 

@@ -118,21 +118,29 @@ def kind(value: Any) -> str:
     return "an object without id and text"
 
 
-def stated_time(post: dict[str, Any]) -> datetime | None:
+def stated_time(post: dict[str, Any], received: datetime | None = None) -> datetime | None:
     """Return when a post says it was posted; None where it says nothing, or names an impossible time."""
-    return possible(moment(post.get("created_at")))
+    return possible(moment(post.get("created_at")), received)
 
 
-def post_time(post: dict[str, Any]) -> datetime | None:
+def post_time(post: dict[str, Any], received: datetime | None = None) -> datetime | None:
     """Return when a post was posted: as stated, else by its id; None where neither tells."""
     post_id = identifier(post.get("id"))
-    return stated_time(post) or (possible(snowflake_time(post_id)) if post_id else None)
+    by_id = snowflake_time(post_id) if post_id else None
+    return stated_time(post, received) or possible(by_id, received)
 
 
-def possible(when: datetime | None) -> datetime | None:
-    """Return a time if a post can be of it: after the first post ever, and not after tomorrow."""
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
-    return when if when is not None and FIRST_POST <= when <= tomorrow else None
+def possible(when: datetime | None, received: datetime | None = None) -> datetime | None:
+    """Return a time if a post can be of it: after the first post ever, and not after tomorrow.
+
+    Args:
+        when: the time.
+        received: when the post was received, if that is known: by a clock that was set back since, it would
+            lie in the future.
+    """
+    today = datetime.now(UTC)
+    latest = (max(today, received) if received else today) + timedelta(days=1)
+    return when if when is not None and FIRST_POST <= when <= latest else None
 
 
 def media_id_of_url(url: str) -> str | None:

@@ -2,11 +2,14 @@
 
 One `Pacer` an endpoint. It holds back a request until the least pause since the last one is over, until
 fewer than the allowed number lie in the last window, and until the moment that X's own headers name once
-they say that nothing remains.
+they say that nothing remains. Waits are counted by a clock that nobody sets, and X's moments are told from
+the time in the same reply, so a clock of this machine that is wrong or set anew neither holds a request for
+ever nor lets it go too early.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -26,7 +29,7 @@ class Pacer:
     Args:
         pause_s: least seconds between two requests.
         limit: requests allowed in a window; None for no limit.
-        clock: seconds since the epoch, for tests.
+        clock: seconds that only ever grow, for tests.
         sleep: waits, for tests.
     """
 
@@ -34,7 +37,7 @@ class Pacer:
         self,
         pause_s: float,
         limit: int | None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._pause_s, self._limit = pause_s, limit
@@ -55,7 +58,7 @@ class Pacer:
         room = max(self._sent[0] + WINDOW_S if full else now, self._closed_until)
         seconds = min(max(over, room) - now, longest_s)
         if seconds > _WORTH_SAYING_S:
-            say(f"X's limit of requests in 15 minutes is reached; {until(seconds, now)}")
+            say(f"X's limit of requests in 15 minutes is reached; {until(seconds)}")
         if seconds > 0:
             self._sleep(seconds)
         self._sent.append(self._clock())
@@ -63,16 +66,34 @@ class Pacer:
     def told(self, headers: Mapping[str, str]) -> None:
         """Learn from the headers of a reply that nothing remains of the window, and when it ends."""
         try:
-            if int(headers["x-rate-limit-remaining"]) <= 0:
-                self._closed_until = float(headers["x-rate-limit-reset"]) + 1.0
+            nothing_left = int(headers["x-rate-limit-remaining"]) <= 0
         except (KeyError, ValueError):  # not said, or not in numbers
             return
+        seconds = until_reset(headers)
+        if nothing_left and seconds is not None:
+            self._closed_until = self._clock() + seconds + 1.0
 
 
-def until(seconds: float, now: float | None = None) -> str:
+def until_reset(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds from a reply until X's limit resets, none below 0; None where it does not say.
+
+    Both moments are X's own, if the reply has its time.
+    """
+    try:
+        reset = float(headers["x-rate-limit-reset"])
+    except (KeyError, ValueError):
+        return None
+    try:
+        now = parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        now = time.time()
+    return max(reset - now, 0.0) if math.isfinite(reset) else None
+
+
+def until(seconds: float) -> str:
     """Say a wait in words, with its end: "waiting 540 s, until 12:34:56 UTC"."""
-    start = datetime.now(UTC) if now is None else datetime.fromtimestamp(now, UTC)
-    return f"waiting {seconds:.0f} s, until {start + timedelta(seconds=seconds):%H:%M:%S} UTC"
+    end = datetime.now(UTC) + timedelta(seconds=seconds)
+    return f"waiting {seconds:.0f} s, until {end:%H:%M:%S} UTC"
 
 
 CLOCK_S = 300.0

@@ -141,7 +141,7 @@ def _read_post(
 ) -> None:
     problems = harvest.problems
     harvest.note(where, post)
-    tweet_id, created_at = fields.identifier(post.get("id")), fields.post_time(post)
+    tweet_id, created_at = fields.identifier(post.get("id")), fields.post_time(post, received)
     if tweet_id is None:
         problems[where, _why_no_id(post.get("id"))] += 1
         return
@@ -149,7 +149,7 @@ def _read_post(
     if created_at is None:
         problems[where, IMPOSSIBLE_TIME if stated else NO_TIME] += 1
         return
-    if fields.stated_time(post) is None:
+    if fields.stated_time(post, received) is None:
         how = "impossible" if stated else "missing"
         problems[where, f"created_at {how}: taken from the post's id"] += 1
     month = fields.month_of(created_at)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,7 +23,7 @@ import tweepy
 from requests.adapters import HTTPAdapter
 
 from twigma_core.collect import fields
-from twigma_core.collect.pacing import Pacer, Say, clock_drift, until
+from twigma_core.collect.pacing import Pacer, Say, clock_drift, until, until_reset
 from twigma_core.collect.pages import Window
 from twigma_core.collect.redact import REDACT
 
@@ -98,7 +97,7 @@ class Passing(Exception):
     """A failure worth another try.
 
     Attributes:
-        reset: when X says that the limit resets, as a Unix time; None where it does not say.
+        reset: seconds until the limit resets, as X says; None where it does not.
         answered: X gave a page, and may have billed it, but it cannot be used.
     """
 
@@ -338,7 +337,7 @@ class XClient:
         error = state.outcome.exception() if state.outcome else None
         patience = self._backoff(state)
         if isinstance(error, Passing) and error.reset is not None:
-            return max(error.reset - time.time() + 1.0, patience)
+            return max(error.reset + 1.0, patience)
         return patience
 
     def _say_wait(self, state: tenacity.RetryCallState) -> None:
@@ -418,7 +417,7 @@ def explain(answer: requests.Response, token: str | None = None, tier: Tier = AL
             f"{KEPT}; top it up, then run again"
         )
     if status == 429:
-        return Passing("X's rate limit is reached (429)", _reset(answer))
+        return Passing("X's rate limit is reached (429)", until_reset(answer.headers))
     if status >= 500 or status == 408:
         return Passing(f"X is failing ({words})")
     if status == 401:
@@ -431,10 +430,3 @@ def explain(answer: requests.Response, token: str | None = None, tier: Tier = AL
     if status == 400 and token and "token" in " ".join(told):
         return TokenRefused(f"X does not take the page token any more ({words})")
     return XApiError(f"X refused the request ({words}); check the query and the month")
-
-
-def _reset(answer: requests.Response) -> float | None:
-    try:
-        return float(answer.headers["x-rate-limit-reset"])
-    except (KeyError, ValueError):
-        return None

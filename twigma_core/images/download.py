@@ -150,8 +150,8 @@ def _known_rows(
 ) -> dict[str, dict[str, Any]]:
     """Return what is known of each wanted picture, from the ledger and a killed run's journal.
 
-    A picture that is stored beats one that is not; of two rows alike the later one counts. A row whose
-    shard is gone is no knowledge.
+    A picture that is stored beats one that is not; of two rows alike the journal's counts, which is never the
+    older one. A row whose shard is gone is no knowledge.
     """
     present = set(lake.list_files(shard_folder(month)))
     ids = set(wanted["image_id"])
@@ -165,13 +165,9 @@ def _known_rows(
                 say(f"images/{month}: shard {row['shard']} is gone, fetching {image_id} again")
                 continue
             other = best.get(image_id)
-            if other is None or _rank(row) > _rank(other):
+            if other is None or row["status"] == "ok" or other["status"] != "ok":
                 best[image_id] = row | {"month": month}
     return best
-
-
-def _rank(row: dict[str, Any]) -> tuple[bool, datetime]:
-    return row["status"] == "ok", row["fetched_at"]
 
 
 def _stands(row: dict[str, Any], url: str | None, only: Collection[str] | None) -> bool:
