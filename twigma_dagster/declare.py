@@ -33,6 +33,8 @@ GPU_POOL, X_POOL, DOWNLOAD_POOL = "gpu", "x_api", "download"
 Metadata = Mapping[str, Any]
 EARLIER_MONTHS: dict[str, tuple[str, ...]] = {}
 """Of each table that reads them, the inputs of which all months up to its own are read."""
+TOGETHER: dict[str, frozenset[str]] = {}
+"""Of each table that a step makes beside others, all tables of that step: it runs whole."""
 
 
 def table(
@@ -96,6 +98,7 @@ def table(
         body = _body(function, names, inputs, reads, afterwards)
         if len(names) == 1:
             return dg.asset(name=names[0], **described[names[0]], **common)(body)
+        TOGETHER.update(dict.fromkeys(names, frozenset(names)))
         outs = {name: dg.AssetOut(**described[name]) for name in names}
         return dg.multi_asset(name="_and_".join(names), outs=outs, **common)(body)
 

@@ -20,7 +20,7 @@ from twigma_core.figures.files import read_provenance
 from twigma_core.lake import Lake, data_version
 from twigma_core.provenance import Provenance
 from twigma_core.tables import SCHEMAS, conform
-from twigma_dagster.declare import EARLIER_MONTHS
+from twigma_dagster.declare import EARLIER_MONTHS, TOGETHER
 from twigma_dagster.partitions import MONTHS, PARTITIONS
 from twigma_dagster.resources import Models, Posts
 
@@ -142,12 +142,16 @@ def is_current(lake: Lake, name: str, partition: str | None, posts: Posts | None
 
 
 def stale(lake: Lake, batch: Batch, models: Models, posts: Posts) -> list[str]:
-    """Return the assets of a batch that are not up to date, or that another model made than is in force."""
-    return [
+    """Return the assets of a batch that are not up to date, or that another model made than is in force.
+
+    Of a step that makes several tables, all of them are where one is: it was stopped between two.
+    """
+    old = {
         name
         for name in batch.assets
         if not (is_current(lake, name, batch.partition, posts) and models.made(lake, name, batch.partition))
-    ]
+    }
+    return [name for name in batch.assets if old & TOGETHER.get(name, {name})]
 
 
 def to_read(lake: Lake, name: str, partition: str | None, upstream: str) -> set[str | None]:
@@ -165,7 +169,8 @@ def to_read(lake: Lake, name: str, partition: str | None, upstream: str) -> set[
 def with_inputs(graph: dg.AssetGraph, lake: Lake, names: list[str], partition: str | None) -> list[str]:
     """Return those of the assets `names` that have something to read, in the lake or from one another.
 
-    What gathers results for a reader is built of those that there are.
+    What gathers results for a reader is built of those that there are. A step that makes several tables is
+    left out where not all of them are among `names`.
     """
     found: list[str] = []
     without = {} if lake.partitions("raw_tweets") else POSTS
@@ -178,7 +183,7 @@ def with_inputs(graph: dg.AssetGraph, lake: Lake, names: list[str], partition: s
             if parent.key.path[-1] not in (OPTIONAL | without).get(name, ())
         ):
             found.append(name)
-    return found
+    return [name for name in found if TOGETHER.get(name, {name}) <= set(found)]
 
 
 def _has(

@@ -104,8 +104,8 @@ class Home:
     def released(self) -> dict[str, str]:
         """Return the sha256 of each file of the release but the lineage, which names the run."""
         sums = self.lake.read_bytes("releases/1.0.0/SHA256SUMS").decode().splitlines()
-        found = dict(reversed(line.split("  ")) for line in sums)
-        return {path: digest for path, digest in found.items() if path != "provenance.json"}
+        found = (line.split("  ") for line in sums)
+        return {path: digest for digest, path in found if path != "provenance.json"}
 
     def stage(self) -> str:
         """Return the first of the steps in `STAGES` whose table is not there."""

@@ -29,7 +29,7 @@ class Pacer:
     Args:
         pause_s: least seconds between two requests.
         limit: requests allowed in a window; None for no limit.
-        clock: seconds that only ever grow, for tests.
+        clock: seconds that only ever grow; `time.monotonic` by default.
         sleep: waits, for tests.
     """
 
@@ -37,11 +37,11 @@ class Pacer:
         self,
         pause_s: float,
         limit: int | None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._pause_s, self._limit = pause_s, limit
-        self._clock, self._sleep = clock, sleep
+        self._clock, self._sleep = clock or time.monotonic, sleep
         self._sent: deque[float] = deque(maxlen=limit or 1)
         self._closed_until = 0.0
 
