@@ -9,7 +9,7 @@ import dagster as dg
 import typer
 
 from twigma_core.lake import Lake
-from twigma_dagster import cli, headless
+from twigma_dagster import cli
 
 TABLES = ("hashtags", "archive_files", "raw_tweets", "tweets", "tweet_media", "images")
 
@@ -18,6 +18,7 @@ TABLES = ("hashtags", "archive_files", "raw_tweets", "tweets", "tweet_media", "i
 def collect(month: str) -> None:
     """Build a month's posts."""
     settings = cli.prepare()
+    from twigma_dagster import headless
     from twigma_dagster.definitions import defs
 
     lake = Lake(settings.lake_root)

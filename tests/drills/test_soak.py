@@ -18,7 +18,7 @@ from tests.drills.counts import count
 from tests.drills.soak import contents, whole
 from twigma_core.lake import Lake
 
-SECONDS = count(8, 1800)
+SECONDS = count(5, 1800)
 SHARE = 0.05
 GROWTH_MIB = 24
 """Most memory that a process may gain over the soak, by the straight line through what it held."""
