@@ -45,7 +45,8 @@ def fit_projection(
 
     Returns:
         Table `projection_model`, and the arrays to store beside it: `pca_mean` (d,), `pca_components`
-        (p, d), `vectors` (m, p) the sample in PCA space, `coordinates` (m, 2), all float32.
+        (p, d), `vectors` (m, p) the sample in PCA space, `coordinates` (m, 2), all float32,
+        and `reach` (1,), the distance within which 99 % of the sample have another of it.
 
     Raises:
         ValueError: no picture at all, or embeddings that differ in width or are not finite.
@@ -77,6 +78,7 @@ def fit_projection(
     }
     arrays["vectors"] = _reduce(arrays, sample)
     arrays["coordinates"] = _umap(arrays["vectors"], seed)
+    arrays["reach"] = _reach(arrays["vectors"])
     digest = xxhash.xxh3_128(arrays["coordinates"].tobytes() + arrays["vectors"].tobytes())
     table = pl.DataFrame(
         {
@@ -189,9 +191,16 @@ def far_from_map(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     if not len(x):
         return np.zeros(0, dtype=bool)
     sample = np.ascontiguousarray(arrays["vectors"], dtype=np.float32)
-    own = _nearest(sample, sample, min(2, len(sample)))[1][:, -1]
+    # A map that was fitted before its reach was kept has none: it is as much work as 20,000 pictures.
+    reach = arrays["reach"] if "reach" in arrays else _reach(sample)
     theirs = _nearest(sample, _reduce(arrays, x), 1)[1][:, 0]
-    return theirs > np.quantile(own, 0.99)
+    return theirs > reach
+
+
+def _reach(sample: np.ndarray) -> np.ndarray:
+    """Return the distance within which 99 % of the sample have another of it, (1,)."""
+    own = _nearest(sample, sample, min(2, len(sample)))[1][:, -1]
+    return np.quantile(own, [0.99])
 
 
 def _fitting(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:

@@ -105,3 +105,5 @@ def test_other_pictures_are_far_from_the_map_and_those_of_the_fit_are_not(fitted
     other = sources({"another": 40}, seed=7)["another"][1]
     assert subject.far_from_map(arrays, other).mean() > 0.9
     assert subject.far_from_map(arrays, left_out[:0]).shape == (0,)
+    older = {name: array for name, array in arrays.items() if name != "reach"}
+    assert (subject.far_from_map(older, left_out) == subject.far_from_map(arrays, left_out)).all()
