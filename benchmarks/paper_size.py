@@ -225,9 +225,11 @@ def show_growth(costs: dict[int, list[Cost]]) -> None:
         for cost in costs[sizes[-1]]
     }
     columns = [f"{size:,}: s | CPU s | MiB" for size in sizes]
-    slopes = "exponent of CPU s | of MiB | between the last two, CPU s | MiB"
-    print(f"| asset | {' | '.join(columns)} | {slopes} |")
-    print("|---" * (3 * len(sizes) + 5) + "|")
+    if len(sizes) > 1:
+        columns += ["exponent of CPU s | of MiB | between the last two, CPU s | MiB"]
+    header = f"| asset | {' | '.join(columns)} |"
+    print(header)
+    print("|---" * (header.count("|") - 1) + "|")
     for name, found in by_asset.items():
         if len(found) < len(sizes):
             continue

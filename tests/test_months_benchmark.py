@@ -8,11 +8,9 @@ import polars as pl
 import pytest
 
 from benchmarks import months
-from benchmarks.months_world import ASSETS, FIRST, dealt, months_from
-from tests.dagster.small_world import lay_out_references
+from benchmarks.months_world import dealt, months_from
 from twigma_core.collect import hashtags
 from twigma_core.lake import Lake
-from twigma_core.sample.server import ServerOptions, serve_in_thread
 from twigma_dagster.settings import Settings
 
 
@@ -45,17 +43,3 @@ def test_lakes_that_differ_are_seen(tmp_path: Path) -> None:
     assert months.differ(one, other, ("hashtags",)) == []
     other.write("hashtags", listed.with_columns(note=pl.lit("changed")))
     assert months.differ(one, other, ("hashtags",)) == ["hashtags/None"]
-
-
-def test_the_script_and_dagster_make_the_same_tables(tmp_path: Path) -> None:
-    wanted = months_from("2021-01", 2)
-    lay_out_references(tmp_path / "references", 12)
-    lakes = []
-    with serve_in_thread(dealt(wanted, 3), ServerOptions(empty_pages=False)) as server:
-        for name, work in (("script", months.script), ("monthly", months.WORKS["monthly"])):
-            settings = months.settings_of(tmp_path / name, server.url, tmp_path / "references")
-            settings = settings.model_copy(update={"clusters": 2})
-            assert work(settings, wanted)["cpu"] > 0
-            lakes.append(Lake(settings.lake_root))
-    made = tuple(name for name in ASSETS if name not in FIRST)
-    assert months.differ(lakes[0], lakes[1], made) == [] and len(months.versions(lakes[0], made)) > len(made)
