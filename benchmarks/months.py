@@ -102,11 +102,11 @@ def script(settings: Settings, months: list[str]) -> Figures:
 
 def versions(lake: Lake, names: tuple[str, ...]) -> dict[str, str]:
     """Return the data version of each partition of these tables: a hash of its content."""
-    return {
-        f"{name}/{key}": lake.provenance(name, key).data_version
-        for name in names
-        for key in (lake.partitions(name) or [None])
-    }
+    found: dict[str, str] = {}
+    for name in names:
+        keys: list[str | None] = [*lake.partitions(name)] or [None]
+        found |= {f"{name}/{key}": lake.provenance(name, key).data_version for key in keys}
+    return found
 
 
 def differ(one: Lake, other: Lake, names: tuple[str, ...]) -> list[str]:
@@ -140,11 +140,11 @@ def orchestration(folder: Path, server: str, references: Path, months: list[str]
     """
     plain = _child(folder / "script", server, references, months, "script")
     dagster = _child(folder / "monthly", server, references, months, "monthly")
-    lakes = [Lake(folder / name / "lake") for name in ("script", "monthly")]
+    ours, theirs = (Lake(folder / name / "lake") for name in ("script", "monthly"))
     same = tuple(name for name in ASSETS if name not in FIRST)
-    different = differ(*lakes, same)
+    different = differ(ours, theirs, same)
     assert not different, f"the script's tables are not Dagster's: {different[:5]}"
-    return {"script": plain, "dagster": dagster, "partitions": len(versions(lakes[1], same))}
+    return {"script": plain, "dagster": dagster, "partitions": len(versions(theirs, same))}
 
 
 def on_top(folder: Path, server: str, references: Path, months: list[str]) -> Figures:

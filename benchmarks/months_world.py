@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 
 from twigma_core import features
@@ -29,7 +30,7 @@ from twigma_core.sample.world import World, load
 from twigma_core.tables import CORPORA
 from twigma_dagster.assets.engagement import HUMAN
 from twigma_dagster.assets.themes import MAP_SAMPLE
-from twigma_dagster.resources import build_resources
+from twigma_dagster.resources import Pictures, References, build_resources, models_of, posts_of
 from twigma_dagster.settings import Settings
 
 FIRST = ("hashtags", "archive_files", "tombstones")
@@ -38,8 +39,10 @@ OF_A_MONTH = (
     *("nsfw_scores", "fingerprints", "lookalikes", "dataset", "drops"),
 )
 MODELS = ("reference_images", "reference_embeddings", "codebook", "cluster_model", "projection_model")
-MEASURED = ("reference_summaries", "summaries", "clusters", "projection", "divergences")
-MEASURED += ("variation_metrics", "neighbors")
+MEASURED = (
+    *("reference_summaries", "summaries", "clusters", "projection", "divergences"),
+    *("variation_metrics", "neighbors"),
+)
 ASSETS = (*FIRST, *OF_A_MONTH, *MODELS, *MEASURED)
 """What `in_script` makes too, but for the first three, which only Dagster needs."""
 
@@ -75,9 +78,9 @@ def dealt(months: list[str], posts: int) -> World:
 def in_script(settings: Settings, months: list[str]) -> None:
     """Do what the assets do, function by function, keeping the results of each in the lake as they do."""
     lake, given = Lake(settings.lake_root), build_resources(settings)
-    posts, pictures, models, references = (
-        given[name] for name in ("posts", "pictures", "models", "references")
-    )
+    posts, models = posts_of(settings), models_of(settings)
+    pictures, references = given["pictures"], given["references"]
+    assert isinstance(pictures, Pictures) and isinstance(references, References)
     encoder, captioner, scorer = models.encoder(), models.captioner(), models.scorer()
     tags = hashtags.reviewed()["hashtag"].to_list()
     for month in months:
@@ -154,7 +157,7 @@ def _measure(settings: Settings, lake: Lake, months: list[str], corpora: dict[st
 
 
 def _summarise(
-    lake: Lake, table: str, key: str, names: list[str], vectors: object, book: Codebook, **keys: str
+    lake: Lake, table: str, key: str, names: list[str], vectors: np.ndarray, book: Codebook, **keys: str
 ) -> EmbeddingSummary:
     summary = EmbeddingSummary.from_embeddings(vectors, names, book)
     lake.write(table, ArrayTable(summary_row(summary, **keys), summary.to_arrays()), key)

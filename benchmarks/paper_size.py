@@ -105,7 +105,7 @@ def materialize(home: Path, assets: Sequence[str]) -> Cost:
     cut = definitions.resolve_asset_graph().get(dg.AssetKey(assets[0])).partitions_def
     keys: list[str | None] = [None]
     if cut is not None:
-        keys = lake.partitions("tweets") if cut == MONTHS else list(cut.get_partition_keys())
+        keys = [*lake.partitions("tweets")] if cut == MONTHS else [*cut.get_partition_keys()]
     memory = _Memory()
     outcome = headless.Outcome()
     with dg.DagsterInstance.ephemeral() as instance, memory:

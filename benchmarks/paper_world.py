@@ -227,7 +227,7 @@ def _write_month(
             "month": month,
             "url": urls,
             "status": np.where(gone, "unavailable", "ok").tolist(),
-            "reason": pl.Series(np.where(gone, "HTTP 404", None).tolist(), dtype=pl.String),
+            "reason": ["HTTP 404" if lost else None for lost in gone.tolist()],
             "http_status": np.where(gone, 404, 200),
             "attempts": 1,
             "sha256": [f"{one:064x}" for one in posted.files.tolist()],

@@ -341,12 +341,12 @@ def sample_references(home: str) -> Path:
 
 
 def _preset(kind: type[Preset], settings: Settings, **others: object) -> Preset:
-    """Return a resource whose fields have, by default, the settings of the same name, and the `others`.
+    """Return a resource whose fields have, by default, what the settings say of their names, and `others`.
 
     Dagster drops all values that an instance was made with as soon as a run's configuration names one of
     its fields, so the Launchpad could not change the budget of a run without losing the rest.
     """
-    values = {name: getattr(settings, name) for name in Settings.model_fields if name in kind.model_fields}
+    values = {name: getattr(settings, name) for name in kind.model_fields if hasattr(settings, name)}
     fields: dict[str, Any] = {
         name: (kind.model_fields[name].annotation, value) for name, value in (values | others).items()
     }
@@ -360,8 +360,7 @@ def posts_of(settings: Settings) -> Posts:
 
 def models_of(settings: Settings) -> Models:
     """Return the models that these settings name."""
-    named = {"clip": settings.clip, "blip": settings.blip, "nsfw": settings.nsfw}
-    return _preset(Models, settings, **named, folder=settings.weights_folder)
+    return _preset(Models, settings, folder=settings.weights_folder)
 
 
 def study_of(settings: Settings) -> Study:

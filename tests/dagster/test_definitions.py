@@ -123,12 +123,14 @@ def test_phases_respect_the_graph() -> None:
 
 def test_resources_take_the_settings_of_their_names() -> None:
     """None is left out: what is set reaches what acts on it."""
+    address = "http://127.0.0.1:8000"
     settings = Settings(
-        home=Path("/home"), connections=7, budget=3.0, batch_size=5, clusters=4, texts="t", lake="s3://b/l"
+        home=Path("/home"), texts="t", media_base=address, connections=7, budget=3.0, clusters=4
     )
     made = build_resources(settings)
+    assert address in made["study"].notice  # type: ignore[attr-defined]
     for kind in made.values():
-        for name in set(type(kind).model_fields) & set(Settings.model_fields):
+        for name in set(type(kind).model_fields) & set(dir(settings)):
             assert str(getattr(kind, name)) == str(getattr(settings, name)), f"{type(kind).__name__}.{name}"
     policy = made["pictures"].policy()  # type: ignore[attr-defined]
     assert (policy.connections, policy.per_host) == (7, 7)
