@@ -19,6 +19,7 @@ from tests.dagster.living_world import Living, living, part_of
 from tests.dagster.small_world import build
 from twigma_core.collect.tombstones import Gone
 from twigma_core.images.shards import read_picture
+from twigma_core.lake import Lake
 from twigma_core.purge import purge, traces
 from twigma_dagster import headless
 from twigma_dagster.definitions import build_defs
@@ -55,9 +56,9 @@ def words(data: bytes, name: str) -> str:
     return data.decode(errors="replace")
 
 
-def found(here: Living, wanted: set[str]) -> set[str]:
+def found(lake: Lake, wanted: set[str]) -> set[str]:
     """Return the files of the lake that hold one of these texts, but for those that say what must go."""
-    root = Path(str(here.lake.root))
+    root = Path(str(lake.root))
     files = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
     return {
         name
@@ -67,18 +68,19 @@ def found(here: Living, wanted: set[str]) -> set[str]:
     }
 
 
-def pictures_in_shards(here: Living) -> set[str]:
+def pictures_in_shards(lake: Lake) -> set[str]:
     """Return the sha256 of every picture in every shard of the posts."""
     result = set()
-    for path in Path(str(here.lake.path("shards", "images"))).rglob("*.tar"):
+    for path in Path(str(lake.path("shards", "images"))).rglob("*.tar"):
         with tarfile.open(path) as shard:
             result |= {hashlib.sha256(shard.extractfile(one).read()).hexdigest() for one in shard}  # type: ignore[union-attr]
     return result
 
 
-def say(here: Living, posts: dict[str, str], name: str = "job.ndjson") -> None:
+def say(lake: Lake, posts: dict[str, str], name: str = "job.ndjson") -> None:
+    """Put the result of a compliance job into the inbox."""
     lines = [json.dumps({"id": one, "action": "delete", "reason": reason}) for one, reason in posts.items()]
-    here.lake.write_bytes(f"inbox/compliance/tweets/{name}", "\n".join(lines).encode())
+    lake.write_bytes(f"inbox/compliance/tweets/{name}", "\n".join(lines).encode())
 
 
 def materialize(
@@ -109,17 +111,17 @@ def test_five_percent_of_the_posts_leave_no_trace_and_all_is_built_anew(built: L
     files -= set(images.filter(~pl.col("image_id").is_in(pictures))["sha256"])
     assert len(pictures) >= 4 and len(files) >= 4
     everything = {*posts, *pictures, author}
-    assert {name.partition("/")[0] for name in found(built, everything)} >= {
+    assert {name.partition("/")[0] for name in found(lake, everything)} >= {
         *("pages", "tables", "shards", "outbox", "inbox", "review"),
     }, "they are everywhere before"
-    assert files <= pictures_in_shards(built)
+    assert files <= pictures_in_shards(lake)
 
-    say(built, dict.fromkeys(chosen, "deleted"))
+    say(lake, dict.fromkeys(chosen, "deleted"))
     lake.write_bytes("inbox/opt_out.csv", f"author,why\n{author},asked by letter\n".encode())
     outcome, shown = materialize(built, "tombstones")
     assert outcome.failed == [], "its check finds no trace"
-    assert {name for name in found(built, everything) if not name.startswith("releases/1.0.0/data/")} == set()
-    assert not files & pictures_in_shards(built), "the bytes are gone"
+    assert {name for name in found(lake, everything) if not name.startswith("releases/1.0.0/data/")} == set()
+    assert not files & pictures_in_shards(lake), "the bytes are gone"
     assert shown["status: opt out"] == 1 + len(posts - set(chosen)) and shown["inbox: posts not here"] == 0
     kept = lake.scan("images").filter(pl.col("status") == "ok").collect()
     for row in kept.iter_rows(named=True):
@@ -129,7 +131,7 @@ def test_five_percent_of_the_posts_leave_no_trace_and_all_is_built_anew(built: L
     model = lake.provenance("cluster_model").run_id
     again = build(built.settings, MONTHS, ASSETS)
     assert again.failed == [] and again.skipped == []
-    assert found(built, everything) == {"releases/1.0.1/changes.csv"}, "which tells who holds 1.0.0"
+    assert found(lake, everything) == {"releases/1.0.1/changes.csv"}, "which tells who holds 1.0.0"
     assert traces(lake, Gone.of(lake)) == []
     left = lake.scan("dataset").collect()
     assert not set(left["tweet_id"]) & posts and set(left["image_id"]) <= set(dataset["image_id"])
@@ -153,7 +155,7 @@ def test_a_month_collected_again_does_not_bring_it_back(built: Living) -> None:
     outcome, _ = materialize(built, "raw_tweets", "tweets", "tweet_media", month=MONTHS[0])
     assert outcome.failed == []
     assert set(lake.read("tweets", MONTHS[0])["tweet_id"]) == here
-    assert found(built, set(gone.posts | gone.authors)) <= {"releases/1.0.1/changes.csv"}
+    assert found(lake, set(gone.posts | gone.authors)) <= {"releases/1.0.1/changes.csv"}
 
 
 def test_a_file_with_unknown_ids_duplicates_and_bad_lines_is_read_for_what_it_is_worth(built: Living) -> None:
@@ -204,7 +206,7 @@ def test_x_is_asked_by_a_compliance_job_or_by_lookup(tmp_path: Path, compliance:
         assert by[tweets["tweet_id"][0]]["status"] == "deleted"
         assert {by[one]["status"] for one in mine} == {"suspended" if compliance else "not authorized"}
         assert set(here.lake.read("tweets", "2021-03")["tweet_id"]) == set(tweets["tweet_id"]) - set(by)
-        assert found(here, set(by)) == set()
+        assert found(here.lake, set(by)) == set()
 
 
 def test_dagsters_history_of_it_is_forgotten_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ def test_dagsters_history_of_it_is_forgotten_where_that_is_asked_for(tmp_path: P
         run("raw_tweets", "tweets", "tweet_media", month="2021-03")
         post = here.lake.read("tweets", "2021-03")["tweet_id"][0]
         assert post in history(), "the preview shows it"
-        say(here, {post: "deleted"})
+        say(here.lake, {post: "deleted"})
         run("tombstones", tombstones={"forget_runs": True})
         run("tweets", "tweet_media", month="2021-03")
         assert [one.tags.get("dagster/partition") for one in instance.get_runs()] == ["2021-03", None]
@@ -239,7 +241,7 @@ def test_a_purge_that_was_killed_is_taken_up(tmp_path: Path, monkeypatch: pytest
         materialize(here, "hashtags")
         materialize(here, "raw_tweets", "tweets", "tweet_media", "images", month="2021-03")
         post = here.lake.read("tweet_media", "2021-03")["tweet_id"][0]
-        say(here, {post: "deleted"})
+        say(here.lake, {post: "deleted"})
         with monkeypatch.context() as patch:
 
             def stop(*_: object) -> None:

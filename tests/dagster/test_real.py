@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from scipy.spatial.distance import pdist
 
 from tests.dagster.conftest import Built, run_twigma
 from tests.dagster.real_world import arrange, media_server
+from tests.dagster.test_deletions import found, pictures_in_shards, say
 from twigma_core.analysis.groups import PER_GROUP
 from twigma_core.analysis.variation_tables import CONDITIONS
+from twigma_core.collect.tombstones import Gone
 from twigma_core.figures import FIGURES
 from twigma_core.figures.files import read_provenance
-from twigma_core.lake import Lake
+from twigma_core.lake import ArrayTable, Lake
+from twigma_core.purge import traces
+from twigma_core.release.package import last_release, read_release_table
 from twigma_core.tables import SCHEMAS
+from twigma_dagster import automation, headless
+from twigma_dagster.definitions import build_defs
+from twigma_dagster.graph import FROZEN, Batch
+from twigma_dagster.partitions import MONTHS, PARTITIONS
+from twigma_dagster.settings import Settings
 
 FIRST = "2021-01"
 
@@ -171,3 +185,157 @@ def test_texts_are_real(real: Built) -> None:
     )
     assert min(counts.values()) > 50
     assert real.lake.read("text_variation")["value"].is_not_null().all()
+
+
+# ---------------------------------------------------------------- by schedule, and 5 % taken back
+
+NEW = "2022-10"
+BY_POST = ("tweets", "tweet_media", "snapshots")
+BY_PICTURE = ("images", "embeddings", "captions", "nsfw_scores", "fingerprints")
+KEPT = ("dataset", "clusters", "projection", "neighbors")
+
+
+class Clock:
+    """The platform with its schedules and sensor evaluated as Dagster does, and their runs executed here."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.definitions, self.instance = build_defs(settings), instance
+        resources = self.definitions.resources or {}
+        self.resources = {name: one for name, one in resources.items() if name != "lake_io"}
+
+    def tick(self, schedule: dg.ScheduleDefinition, when: str) -> list[dg.RunRequest]:
+        """Return what a schedule asks for at a time."""
+        with dg.build_schedule_context(
+            instance=self.instance,
+            scheduled_execution_time=datetime.fromisoformat(when).replace(tzinfo=UTC),
+            resources=self.resources,
+            repository_def=self.definitions.get_repository_def(),
+        ) as context:
+            return list(schedule.evaluate_tick(context).run_requests or [])
+
+    def run(self, job: str, asked: dg.RunRequest) -> None:
+        """Execute a run of a job as it was asked for."""
+        done = self.definitions.resolve_job_def(job).execute_in_process(
+            run_config={**headless.QUIET, **asked.run_config},
+            instance=self.instance,
+            partition_key=asked.partition_key,
+            raise_on_error=False,
+        )
+        assert headless.failures(done, asked.partition_key) == []
+
+    def keep_current(self) -> list[tuple[str, str | None]]:
+        """Do what the sensor asks for until it asks for nothing; return what was materialized, in order."""
+        made: list[tuple[str, str | None]] = []
+        asked: set[str | None] = set()
+        job = self.definitions.resolve_implicit_global_asset_job_def()
+        while True:
+            context = dg.build_sensor_context(
+                instance=self.instance, definitions=self.definitions, resources=self.resources
+            )
+            found = [one for one in automation.keep_current(context) if isinstance(one, dg.RunRequest)]  # type: ignore[union-attr]
+            if not found:
+                return made
+            assert not asked & {one.run_key for one in found}, "it would never end"
+            for one in found:
+                asked.add(one.run_key)
+                names = tuple(key.path[-1] for key in one.asset_selection or [])
+                outcome = headless.Outcome()
+                headless.run(job, self.instance, Batch(names, one.partition_key), outcome, lambda _: None)
+                assert outcome.failed == []
+                made += [(name, one.partition_key) for name in names]
+
+
+def test_a_month_by_schedule_then_five_percent_taken_back_then_a_release(
+    real: Built, shared_data: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(real.home, home, ignore=shutil.ignore_patterns("dagster"), symlinks=True)
+    lake = Lake(home / "lake")
+    monthly = [name for name, cut in PARTITIONS.items() if cut == MONTHS]
+    for name in monthly:
+        lake.remove(f"tables/{name}/{NEW}.parquet")
+    for folder in (f"pages/{NEW}", f"shards/images/{NEW}"):
+        shutil.rmtree(str(lake.path(folder)))
+    with media_server(shared_data) as address, dg.DagsterInstance.local_temp() as instance:
+        variables = {name.removeprefix("TWIGMA_").lower(): value for name, value in real.environment.items()}
+        clock = Clock(Settings(**variables | {"home": home, "media_base": address}), instance)  # type: ignore[arg-type]
+        (asked,) = clock.tick(automation.month_schedule, "2022-11-03T04:00")
+        assert asked.partition_key == NEW
+        clock.run("month", asked)
+        assert clock.tick(automation.month_schedule, "2022-11-03T04:01") == [], "it is here"
+        for name in monthly:
+            versions = [one.provenance(name, NEW).data_version for one in (lake, real.lake)]
+            assert versions[0] == versions[1], f"{name}: the schedule's month is that of `twigma build`"
+        assert clock.keep_current() == [], "and so nothing else is out of date"
+
+        before = {name: lake.scan(name).collect() for name in (*BY_POST, *BY_PICTURE, *KEPT, "drops")}
+        vectors = lake.read_all_arrays("embeddings")
+        models = {name: lake.provenance(name).run_id for name in FROZEN}
+        tweets, media, images = (before[name] for name in ("tweets", "tweet_media", "images"))
+        said = set(random.Random(6).sample(sorted(tweets["tweet_id"]), round(0.05 * tweets.height)))
+        gone = said | repeating(shared_data, said)
+        pictures = set(media.filter(pl.col("tweet_id").is_in(gone))["image_id"])
+        pictures -= set(media.filter(~pl.col("tweet_id").is_in(gone))["image_id"])
+        files = set(images.filter(pl.col("image_id").is_in(pictures))["sha256"].drop_nulls())
+        files -= set(images.filter(~pl.col("image_id").is_in(pictures))["sha256"])
+        assert len(gone) > 50 and len(pictures) > 5 and files & pictures_in_shards(lake)
+        assert {name.partition("/")[0] for name in found(lake, gone | pictures)} >= {
+            *("pages", "tables", "shards", "figures", "report", "releases", "review", "outbox"),
+        }, "they are everywhere before"
+        say(lake, dict.fromkeys(said, "deleted"))
+        (asked,) = clock.tick(automation.deletions_schedule, "2022-11-04T02:00")
+        clock.run("deletions", asked)
+        made = clock.keep_current()
+
+    last = last_release(lake)
+    assert last and found(lake, gone | pictures) == {f"{last.folder}/changes.csv"}, "which says what to drop"
+    assert not files & pictures_in_shards(lake) and traces(lake, Gone.of(lake)) == []
+    assert not {name for name, _ in made} & {*FROZEN, "reference_embeddings", "text_embeddings"}
+    assert {name: lake.provenance(name).run_id for name in FROZEN} == models, "labels last"
+    unchanged(lake, before, vectors, gone, pictures)
+
+
+def repeating(shared: Path, said: set[str]) -> set[str]:
+    """Return the posts that repost or edit one of these, read without any code of the project."""
+    found = set()
+    for file in sorted((shared / "tweets").rglob("*.json*")):
+        for line in file.read_text(errors="replace").splitlines():
+            try:
+                data = json.loads(line)["data"]
+            except (ValueError, KeyError, TypeError):
+                continue
+            for post in data if isinstance(data, list) else [data]:
+                references = post.get("referenced_tweets", [])
+                reposted = {one["id"] for one in references if one["type"] == "retweeted"}
+                if said & {*reposted, *post.get("edit_history_tweet_ids", [])}:
+                    found.add(str(post["id"]))
+    return found
+
+
+def unchanged(
+    lake: Lake, before: dict[str, pl.DataFrame], vectors: ArrayTable, gone: set[str], pictures: set[str]
+) -> None:
+    """Check that all else is as it was, in every table and the release."""
+    now = {name: lake.scan(name).collect() for name in before}
+    for names, key, away in ((BY_POST, "tweet_id", gone), (BY_PICTURE, "image_id", pictures)):
+        for name in names:
+            same(now[name], before[name].filter(~pl.col(key).is_in(away)))
+    left = lake.read_all_arrays("embeddings")
+    assert np.array_equal(left.vectors, vectors.take(left.table["image_id"]).vectors)
+    staying = before["dataset"].filter(~pl.col("tweet_id").is_in(gone))["image_id"]
+    heirs = before["drops"].filter(pl.col("survivor_tweet_id").is_in(gone))["image_id"]
+    last = last_release(lake)
+    assert last
+    released = read_release_table(lake, last.version)
+    assert set(staying) <= set(released["image_id"]) <= {*staying, *heirs}, "or a copy takes its place"
+    assert not set(released["id"]) & gone and released.height < before["dataset"].height
+    for name in KEPT:
+        assert set(now[name]["image_id"]) == set(released["image_id"]), name
+        same(*(frame[name].filter(pl.col("image_id").is_in(staying.implode())) for frame in (now, before)))
+
+
+def same(one: pl.DataFrame, other: pl.DataFrame) -> None:
+    """Check that two frames hold the same rows; where in a shard a picture lies may differ."""
+    moved = ("shard", "offset", "fetched_at")
+    columns = [name for name in one.columns if name not in moved]
+    assert_frame_equal(one.select(columns), other.select(columns), check_row_order=False)
