@@ -22,8 +22,8 @@ from twigma_dagster.graph import FROZEN, Batch, batches, is_current, record, sta
 from twigma_dagster.partitions import MONTHS, PARTITIONS
 from twigma_dagster.resources import ASKED, LakeResource, Models, Posts
 
-PAID = ("raw_tweets", "snapshots", "tombstones")
-"""Assets that ask X: schedules and people materialize them, never the sensor."""
+ASKING = ("raw_tweets", "tombstones")
+"""These ask X: schedules and people materialize them, never the sensor. `snapshots` asks only to refresh."""
 GROUPS = (
     *("collection", "images", "features", "dataset", "references", "themes", "comparison", "engagement"),
     *("annotation", "figures", "release"),
@@ -176,7 +176,7 @@ def due(graph: dg.AssetGraph, lake: Lake, models: Models, posts: Posts) -> list[
     for _, phase in groupby(batches(graph, months), key=lambda batch: batch.assets):
         found = []
         for batch in phase:
-            old = [name for name in stale(lake, batch, models, posts) if name not in PAID]
+            old = [name for name in stale(lake, batch, models, posts) if name not in ASKING]
             ready = with_inputs(graph, lake, old, batch.partition)
             found += [Batch(tuple(ready), batch.partition)] if ready else []
         if found:
