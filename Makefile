@@ -38,7 +38,7 @@ bench-paper: .venv/ready
 
 # what is tried to break it, in full; docs/reliability.md
 drills: .venv/ready
-	DRILLS=full $(BIN)/pytest -n0 -s -o timeout=0 tests/drills
+	DRILLS=full $(BIN)/pytest -n0 -s -o timeout=0 tests/drills tests/dagster/test_real.py
 
 .venv/ready: requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }

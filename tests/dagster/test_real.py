@@ -19,6 +19,7 @@ from scipy.spatial.distance import pdist
 from tests.dagster.conftest import Built, run_twigma
 from tests.dagster.real_world import arrange, media_server
 from tests.dagster.test_deletions import found, pictures_in_shards, say
+from tests.drills.counts import FULL
 from twigma_core.analysis.groups import PER_GROUP
 from twigma_core.analysis.variation_tables import CONDITIONS
 from twigma_core.collect.tombstones import Gone
@@ -245,6 +246,7 @@ class Clock:
                 made += [(name, one.partition_key) for name in names]
 
 
+@pytest.mark.skipif(not FULL, reason="2.5 minutes, with `make drills`")
 def test_a_month_by_schedule_then_five_percent_taken_back_then_a_release(
     real: Built, shared_data: Path, tmp_path: Path
 ) -> None:

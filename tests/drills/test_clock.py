@@ -19,7 +19,12 @@ from twigma_core.collect.snapshots import keep_snapshots, settled
 from twigma_core.lake import Lake
 
 BACK = [timedelta(hours=1), timedelta(days=1), timedelta(days=3650)]
-NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture
+def now() -> datetime:
+    """The time at which the test begins, not that at which this file was read."""
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 @pytest.fixture(params=BACK, ids=["an hour", "a day", "ten years"])
@@ -55,14 +60,14 @@ def post(number: int, when: datetime, likes: int) -> dict[str, object]:
 
 
 def test_posts_do_not_vanish_from_a_month_that_is_made_again(
-    lake: Lake, set_back: Callable[[], timedelta]
+    lake: Lake, now: datetime, set_back: Callable[[], timedelta]
 ) -> None:
     """A post that came before the clock was set back is of the future by it, and is there all the same."""
-    posted = NOW - timedelta(minutes=5)
+    posted = now - timedelta(minutes=5)
     month = fields.month_of(posted)
     store = PageStore(lake, month)
     body = {"data": [post(1, posted, 3)], "meta": {"result_count": 1}}
-    store.append("#aiart", body, window=(month_window(month)[0], NOW))
+    store.append("#aiart", body, window=(month_window(month)[0], now))
     before = parse_pages(store.pages(), month).tweets
     assert before.height == 1
     set_back()
@@ -80,13 +85,13 @@ def test_no_wait_grows_with_the_clock(set_back: Callable[[], timedelta]) -> None
 
 @pytest.mark.parametrize(("reset", "wait"), [(900, 900.0), (-900, 0.0)], ids=["to come", "past"])
 def test_xs_limit_is_waited_for_by_xs_clock(
-    set_back: Callable[[], timedelta], reset: int, wait: float
+    now: datetime, set_back: Callable[[], timedelta], reset: int, wait: float
 ) -> None:
     set_back()
     headers = {
-        "date": NOW.strftime("%a, %d %b %Y %H:%M:%S GMT"),
+        "date": now.strftime("%a, %d %b %Y %H:%M:%S GMT"),
         "x-rate-limit-remaining": "0",
-        "x-rate-limit-reset": str(int(NOW.timestamp()) + reset),
+        "x-rate-limit-reset": str(int(now.timestamp()) + reset),
     }
     assert until_reset(headers) == wait
     slept: list[float] = []
@@ -101,36 +106,38 @@ def test_a_moment_that_is_none_is_no_wait(reset: str) -> None:
     assert until_reset({"x-rate-limit-reset": reset}) is None
 
 
-def test_collecting_stops_before_a_page_is_stored(set_back: Callable[[], timedelta]) -> None:
-    date = NOW.strftime("%a, %d %b %Y %H:%M:%S GMT")
+def test_collecting_stops_before_a_page_is_stored(now: datetime, set_back: Callable[[], timedelta]) -> None:
+    date = now.strftime("%a, %d %b %Y %H:%M:%S GMT")
     set_back()
     said = pacing.clock_drift({"date": date})
     assert said and "behind X's; set it right, then run again" in said
 
 
-def test_a_month_that_is_to_come_by_the_clock_is_not_begun(set_back: Callable[[], timedelta]) -> None:
-    month = fields.month_of(NOW)
+def test_a_month_that_is_to_come_by_the_clock_is_not_begun(
+    now: datetime, set_back: Callable[[], timedelta]
+) -> None:
+    month = fields.month_of(now)
     start, _ = month_window(month)
     back = set_back()
-    if NOW - back <= start:
+    if now - back <= start:
         with pytest.raises(ValueError, match=f"{month} has not begun"):
             end_of(month)
     else:
-        assert end_of(month) <= NOW - back
+        assert end_of(month) <= datetime.now(UTC) - back
 
 
-def test_the_last_snapshot_counts_by_its_number(set_back: Callable[[], timedelta]) -> None:
+def test_the_last_snapshot_counts_by_its_number(now: datetime, set_back: Callable[[], timedelta]) -> None:
     """A refresh after the clock was set back is dated before the one before it, and is the latest."""
-    posted = NOW - timedelta(days=4000)
+    posted = now - timedelta(days=4000)
     month = fields.month_of(posted)
 
     def seen(likes: int, when: datetime) -> pl.DataFrame:
         reply = {"__twarc": {"retrieved_at": when.isoformat()}, "data": [post(1, posted, likes)]}
         return parse_pages([reply], month).tweets
 
-    tweets = seen(1, NOW)
-    once = keep_snapshots(tweets, None, seen(2, NOW))
+    tweets = seen(1, now)
+    once = keep_snapshots(tweets, None, seen(2, now))
     back = set_back()
-    twice = keep_snapshots(tweets, once, seen(3, NOW - back))
+    twice = keep_snapshots(tweets, once, seen(3, now - back))
     assert twice["snapshot"].to_list() == [0, 1, 2]
     assert settled(tweets, twice)["like_count"].to_list() == [3]
