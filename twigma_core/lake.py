@@ -300,6 +300,13 @@ class Lake:
         Raises:
             MissingPartition: the table has no partition at all.
         """
+        wanted = None if partitions is None else list(partitions)
+        try:
+            return self._read_stack(name, wanted)
+        except FileNotFoundError:  # replaced meanwhile, as in `read_arrays`
+            return self._read_stack(name, wanted)
+
+    def _read_stack(self, name: str, partitions: Iterable[str] | None) -> ArrayTable:
         stacked = self.stack(name, partitions)
         return ArrayTable(stacked.table, {"vectors": stacked.vectors.read()})
 

@@ -71,3 +71,20 @@ def test_months_of_a_lake_are_stacked_unread(tmp_path: Path) -> None:
     np.testing.assert_array_equal(chosen.vectors.read(), [[10, 11], [2, 3]])
     with pytest.raises(KeyError, match=r"1 of 2 ids have no row in the table, e\.g\. 9"):
         both.take(pl.Series(["1", "9"]))
+
+
+def test_a_month_that_is_replaced_while_it_is_read_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path)
+    lake.write("embeddings", month_of(["1", "2"], 0), "2021-01")
+    opened, replaced = lake._files.array, []
+
+    def array(name: str) -> np.ndarray:
+        if not replaced:
+            replaced.append(lake.write("embeddings", month_of(["1", "3"], 10), "2021-01"))
+        return opened(name)
+
+    monkeypatch.setattr(lake._files, "array", array)
+    read = lake.read_all_arrays("embeddings")
+    assert read.table["image_id"].to_list() == ["1", "3"] and read.vectors[0, 0] == 10
