@@ -78,11 +78,12 @@ def test_a_month_that_is_replaced_while_it_is_read_is_read_anew(
 ) -> None:
     lake = Lake(tmp_path)
     lake.write("embeddings", month_of(["1", "2"], 0), "2021-01")
-    opened, replaced = lake._files.array, []
+    opened = lake._files.array
+    replacements = [month_of(["1", "3"], 10)]
 
     def array(name: str) -> np.ndarray:
-        if not replaced:
-            replaced.append(lake.write("embeddings", month_of(["1", "3"], 10), "2021-01"))
+        if replacements:
+            lake.write("embeddings", replacements.pop(), "2021-01")
         return opened(name)
 
     monkeypatch.setattr(lake._files, "array", array)
