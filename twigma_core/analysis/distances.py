@@ -12,16 +12,21 @@ are at distance 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from itertools import starmap
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import stdtrit
+from threadpoolctl import ThreadpoolController
 
 _BLOCK = 1024
 _EXACT_ROWS = 4096
 _NEAR = 1e-3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,27 +86,38 @@ def check_rows(x: Any, name: str = "x", allow_zero: bool = True) -> np.ndarray:
     return x
 
 
-def _blocks(x: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """Yield the blocks of the distance matrix on and above its diagonal; each is valid until the next."""
+def _of_blocks(x: np.ndarray, work: Callable[[slice, slice, np.ndarray], T]) -> Iterator[T]:
+    """Yield what `work` makes of the blocks of the distance matrix on and above its diagonal, in their order.
+
+    Beyond `_EXACT_ROWS` a thread takes a block: square roots and sums, a quarter of it, run on all cores too.
+    """
     x = x.astype(np.float64)  # a copy: the rows are moved
     x -= x.mean(axis=0)
     exact = len(x) <= _EXACT_ROWS
     near = 0.0 if exact else _NEAR * float(np.einsum("ij,ij->i", x, x).max())
     left, right = _factors(x, np.float64 if exact else np.float32)
-    for i in range(0, len(x), _BLOCK):
-        rows = slice(i, min(i + _BLOCK, len(x)))
-        for j in range(i, len(x), _BLOCK):
-            columns = slice(j, min(j + _BLOCK, len(x)))
-            block = left[rows] @ right[columns].T
-            if i == j:
-                np.fill_diagonal(block, np.inf)
-            if near and block.min() < near:
-                block = _repaired(block, near, x[rows], x[columns])
-            np.maximum(block, 0.0, out=block)
-            np.sqrt(block, out=block)
-            if i == j:
-                np.fill_diagonal(block, 0.0)
-            yield rows, columns, block
+
+    def block_of(i: int, j: int) -> T:
+        rows, columns = slice(i, min(i + _BLOCK, len(x))), slice(j, min(j + _BLOCK, len(x)))
+        block = left[rows] @ right[columns].T
+        if i == j:
+            np.fill_diagonal(block, np.inf)
+        if near and block.min() < near:
+            block = _repaired(block, near, x[rows], x[columns])
+        np.maximum(block, 0.0, out=block)
+        np.sqrt(block, out=block)
+        if i == j:
+            np.fill_diagonal(block, 0.0)
+        return work(rows, columns, block)
+
+    places = [(i, j) for i in range(0, len(x), _BLOCK) for j in range(i, len(x), _BLOCK)]
+    if exact:
+        yield from starmap(block_of, places)
+        return
+    blas = ThreadpoolController().select(user_api="blas")
+    threads = max((library["num_threads"] for library in blas.info()), default=1)
+    with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(block_of, *zip(*places, strict=True))
 
 
 def _factors(x: np.ndarray, dtype: type) -> tuple[np.ndarray, np.ndarray]:
@@ -133,11 +149,17 @@ def row_mean_distances(x: np.ndarray) -> np.ndarray:
     x = check_rows(x)
     if len(x) < 2:
         raise ValueError(f"a pairwise distance needs at least 2 rows; x has {len(x)}")
+
+    def sums_of(
+        rows: slice, columns: slice, block: np.ndarray
+    ) -> tuple[slice, slice, np.ndarray, np.ndarray]:
+        return rows, columns, block.sum(axis=1, dtype=np.float64), block.sum(axis=0, dtype=np.float64)
+
     sums = np.zeros(len(x))
-    for rows, columns, block in _blocks(x):
-        sums[rows] += block.sum(axis=1, dtype=np.float64)
+    for rows, columns, of_rows, of_columns in _of_blocks(x, sums_of):
+        sums[rows] += of_rows
         if rows != columns:
-            sums[columns] += block.sum(axis=0, dtype=np.float64)
+            sums[columns] += of_columns
     return sums / (len(x) - 1)
 
 
@@ -169,13 +191,15 @@ def distance_histogram(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
         ValueError: a distance lies outside of the edges.
     """
     x = check_rows(x)
-    counts = np.zeros(len(edges) - 1, dtype=np.int64)
     if len(x) < 2:
-        return counts
-    for rows, columns, block in _blocks(x):
-        pairs = block[np.triu_indices(len(block), 1)] if rows == columns else block.ravel()
-        counts += bin_distances(pairs, edges)
-    return counts
+        return np.zeros(len(edges) - 1, dtype=np.int64)
+
+    def counts_of(rows: slice, columns: slice, block: np.ndarray) -> np.ndarray:
+        return bin_distances(
+            block[np.triu_indices(len(block), 1)] if rows == columns else block.ravel(), edges
+        )
+
+    return np.sum(list(_of_blocks(x, counts_of)), axis=0)
 
 
 def bin_distances(distances: np.ndarray, edges: np.ndarray) -> np.ndarray:
