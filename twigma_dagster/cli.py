@@ -141,8 +141,6 @@ def retry(
     settings = prepare()
     lake = Lake(settings.lake_root)
     before = lake.read("images", month)
-    import dagster as dg
-
     from twigma_core.images.download import failed
     from twigma_dagster import headless
     from twigma_dagster.definitions import defs
@@ -151,7 +149,7 @@ def retry(
     if not wanted:
         console.print(f"images/{month}: all {before.height} pictures are there")
         return
-    with dg.DagsterInstance.get() as instance:
+    with headless.dagsters_storage() as instance:
         outcome = headless.retry(
             defs, instance, month, wanted, lambda line: console.print(line, markup=False)
         )
@@ -215,15 +213,13 @@ def _build(months: list[str]) -> tuple[Lake, bool, Callable[[], None]]:
     """Build these months; return the lake, whether all went well, and what prints where to look."""
     start = time.monotonic()
     console.print("Loading Dagster and the graph …")
-    import dagster as dg
-
     from twigma_core.tables import SCHEMAS
     from twigma_dagster import headless
     from twigma_dagster.definitions import defs
 
     settings = load_settings()
     lake = Lake(settings.lake_root)
-    with dg.DagsterInstance.get() as instance:
+    with headless.dagsters_storage() as instance:
         far, paid = settings.gpu_lane != "local", settings.source == "x"
         outcome = headless.build(defs, instance, lake, months, console, lanes=far, talk=paid)
     headless.show_built(lake, list(SCHEMAS), console)
@@ -243,10 +239,10 @@ def ui(
     """Serve the Dagster UI with its daemon, on loopback."""
     settings = prepare()
     if not (Path(os.environ["DAGSTER_HOME"]) / "storage").exists() or settings.database:
-        import dagster as dg
+        from twigma_dagster import headless
 
-        with dg.DagsterInstance.get() as instance:
-            instance.get_runs(limit=1)  # several processes opening a new home at once would break it
+        with headless.dagsters_storage():
+            pass  # made before two processes open it at once
     workspace = str(Path(__file__).resolve().parents[1] / "workspace.yaml")
     number = port or settings.port
     page = ["-m", "dagster_webserver", "-w", workspace, "-h", host, "-p", str(number)]

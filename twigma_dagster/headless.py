@@ -7,7 +7,8 @@ import os
 import platform
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import polars as pl
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.execution.execution_result import ExecutionResult
 from dagster._core.storage.tags import PARTITION_NAME_TAG
+from filelock import FileLock
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -51,6 +53,16 @@ class Outcome:
     ran: int = 0
     failed: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def dagsters_storage() -> Iterator[dg.DagsterInstance]:
+    """Open Dagster's storage in `DAGSTER_HOME`, one process at a time: two that make it at once break it."""
+    with FileLock(Path(os.environ["DAGSTER_HOME"]) / ".lock"):
+        instance = dg.DagsterInstance.get()
+        instance.get_runs(limit=1)
+    with instance:
+        yield instance
 
 
 def build(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import dagster as dg
 import polars as pl
 from rich.console import Console
 from rich.table import Table
@@ -56,7 +55,7 @@ def rebuild(settings: Settings, lake: Lake, file: Path, source: str, console: Co
         archive = {"source": "archive", "archive": str(lake.path(folder)), "media_base": base}
         from twigma_dagster.definitions import build_defs
 
-        with dg.DagsterInstance.get() as instance:
+        with headless.dagsters_storage() as instance:
             chosen = build_defs(settings.model_copy(update=archive))
             outcome = headless.build(chosen, instance, lake, wanted, console, only=TABLES)
         headless.show_failures(outcome, console)

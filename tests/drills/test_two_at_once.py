@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import os
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
 from tests.drills.counts import count
-from tests.drills.undisturbed import Ground
+from tests.drills.undisturbed import CONTEXT, Ground
 
 ROUNDS = count(1, 5)
+
+
+def open_home(home: str, all_ready: Barrier) -> None:
+    os.environ["DAGSTER_HOME"] = home
+    from twigma_dagster import headless
+
+    all_ready.wait()
+    with headless.dagsters_storage() as instance:
+        assert instance.get_runs() == []
+
+
+def test_four_processes_that_open_a_new_home_at_once(tmp_path: Path) -> None:
+    for number in range(3):
+        home, all_ready = tmp_path / f"home-{number}", CONTEXT.Barrier(4)
+        home.mkdir()
+        together = [CONTEXT.Process(target=open_home, args=(str(home), all_ready)) for _ in range(4)]
+        for process in together:
+            process.start()
+        for process in together:
+            process.join()
+        assert [process.exitcode for process in together] == [0] * 4
 
 
 def test_two_builds_of_one_month_leave_the_tables_of_one(month: Ground) -> None:

@@ -44,9 +44,9 @@ MODELS = ("cluster_model", "projection_model")
 ASSETS = (*COLLECTED, *SEEN, *RELEASED)
 STAGES = ("raw_tweets", "tweets", "images", "embeddings", "captions", "dataset", "release")
 
-_CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT = multiprocessing.get_context("forkserver")
 # Without what runs Polars when it is imported: threads do not live on in a forked process.
-_CONTEXT.set_forkserver_preload(
+CONTEXT.set_forkserver_preload(
     [f"twigma_dagster.{name}" for name in ("headless", "cli", "automation", "executors", "io")]
     + [f"twigma_dagster.assets.{name}" for name in ("features", "comparison", "figures", "themes")]
     + ["twigma_core.models.clip", "twigma_core.models.blip", "twigma_core.images.download"]
@@ -73,7 +73,7 @@ class Home:
 
     def start(self, only: Iterable[str] = ASSETS, dies_at: int = 0) -> ForkServerProcess:
         """Start a build; with `dies_at` it kills itself at that one of its changes to files of the home."""
-        process = _CONTEXT.Process(target=build, args=(self.variables, tuple(only), dies_at))
+        process = CONTEXT.Process(target=build, args=(self.variables, tuple(only), dies_at))
         process.start()
         return process
 
@@ -197,7 +197,7 @@ def ground(folder: Path) -> Iterator[Ground]:
     lay_out_references(folder / "references", 1)  # so few that the map needs no UMAP
     with serve_in_thread(_some_posts(load())) as server:
         home = _home(folder / "undisturbed", server.url, folder / "references")
-        first = _CONTEXT.Process(target=int)  # imports what all of them need
+        first = CONTEXT.Process(target=int)  # imports what all of them need
         first.start()
         first.join()
         started = time.monotonic()
@@ -229,7 +229,7 @@ def build(variables: dict[str, str], only: tuple[str, ...], dies_at: int) -> Non
     from twigma_dagster.definitions import build_defs
 
     settings = cli.prepare()
-    with dg.DagsterInstance.get() as instance:
+    with headless.dagsters_storage() as instance:
         lake, quiet = Lake(settings.lake_root), Console(quiet=True)
         outcome = headless.build(build_defs(settings), instance, lake, [MONTH], quiet, only=only)
     (home / "changes.txt").write_text(str(len(changes)))

@@ -35,7 +35,7 @@ class NsfwScorer:
         name: name of the model, for the tables.
         weights_sha256: sha256 of the weights file.
         dim: width of the embeddings it takes.
-        settings: how it runs; always on the CPU, in float32.
+        settings: how it runs; always on the CPU, in float32, each row as if it were alone.
         clip_model: the CLIP whose embeddings it takes, where known.
         clip_sha256: sha256 of that CLIP's weights, where the file says so.
 
@@ -45,7 +45,7 @@ class NsfwScorer:
         ValueError: for a file that holds something else.
     """
 
-    settings = f"cpu float32 batch {_BLOCK}"
+    settings = "cpu float32"
 
     def __init__(self, weights_name: str | Path = weights.SAMPLE, folder: str | Path | None = None) -> None:
         path, self.weights_sha256 = _file_of(str(weights_name), weights.weights_folder(folder))
@@ -93,11 +93,7 @@ class NsfwScorer:
             )
         out = np.empty(len(x), np.float32)
         for start in range(0, len(x), _BLOCK):
-            rows = x[start : start + _BLOCK]
-            # One block shape, so that a score does not depend on how many others are scored with it.
-            block = np.zeros((_BLOCK, self.dim), np.float32)
-            block[: len(rows)] = rows
-            out[start : start + len(rows)] = self._forward(block)[: len(rows)]
+            out[start : start + _BLOCK] = self._forward(x[start : start + _BLOCK])
         return out
 
     def check_clip(self, clip_model: str | None, clip_sha256: str | None) -> None:
@@ -121,7 +117,8 @@ class NsfwScorer:
     def _forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         h = (x - self._mean) / self._scale
         for k, (weight, bias) in enumerate(self._layers):
-            h = h @ weight.T + bias
+            # Not BLAS: there a row's last bits depend on where in the block it lies, and on the processor.
+            h = np.einsum("ij,kj->ik", h, weight) + bias
             if k < len(self._layers) - 1:
                 h = np.maximum(h, 0)
         from scipy.special import expit

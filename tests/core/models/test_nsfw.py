@@ -28,7 +28,8 @@ def test_tells_the_censored_figure_on_unseen_pictures(drawings: Any) -> None:
     assert scores.max() <= 1
     truth = [scene.sensitive for scene in drawings.scenes]
     assert roc_auc_score(truth, scores) >= 0.97
-    np.testing.assert_array_equal(scorer.score(rows[100:140]), scores[100:140])
+    for some in (slice(100, 140), slice(101, 102), slice(1, None)):
+        np.testing.assert_array_equal(scorer.score(rows[some]), scores[some])
     assert scorer.score(rows[:0]).shape == (0,)
 
 
