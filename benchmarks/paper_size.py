@@ -226,7 +226,9 @@ def show_growth(costs: dict[int, list[Cost]]) -> None:
     }
     columns = [f"{size:,}: s | CPU s | MiB" for size in sizes]
     if len(sizes) > 1:
-        columns += ["exponent of CPU s | of MiB | between the last two, CPU s | MiB"]
+        columns += ["exponent of CPU s | of MiB"]
+    if len(sizes) > 2:
+        columns += ["between the last two, CPU s | MiB"]
     header = f"| asset | {' | '.join(columns)} |"
     print(header)
     print("|---" * (header.count("|") - 1) + "|")
@@ -234,10 +236,9 @@ def show_growth(costs: dict[int, list[Cost]]) -> None:
         if len(found) < len(sizes):
             continue
         cells = [f"{one.seconds:.1f} | {one.cpu:.1f} | {one.peak / MIB:.0f}" for one in found]
-        if len(sizes) > 1:
-            for part in (slice(None), slice(-2, None)):
-                for values in ([one.cpu for one in found], [one.peak for one in found]):
-                    cells.append(f"{exponent(sizes[part], values[part]):.2f}")
+        for part in (slice(None), slice(-2, None))[: len(sizes) - 1]:
+            for values in ([one.cpu for one in found], [one.peak for one in found]):
+                cells.append(f"{exponent(sizes[part], values[part]):.2f}")
         print(f"| `{name}` | {' | '.join(cells)} |")
 
 

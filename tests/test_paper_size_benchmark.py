@@ -30,8 +30,11 @@ def test_assets_are_made_of_a_small_one(tmp_path: Path, capsys: pytest.CaptureFi
     assert {"same media id", "same file", "same embedding", "unavailable"} <= dropped.keys()
     near = lake.scan("lookalikes").filter(~pl.col("identical")).collect()
     assert near.height and near["cosine"].is_between(0.98, 0.9999).all()
-    paper_size.show_growth({600: costs, 6000: costs})
-    assert "| `dataset, drops` |" in capsys.readouterr().out
+    for sizes, columns in (((600,), 4), ((600, 6000), 9), ((600, 6000, 60_000), 14)):
+        paper_size.show_growth(dict.fromkeys(sizes, costs))
+        rows = capsys.readouterr().out.splitlines()
+        assert {row.count("|") - 1 for row in rows} == {columns}
+        assert rows[4].startswith("| `dataset, drops` |")
 
 
 def test_a_step_that_fails_stops_it(tmp_path: Path) -> None:

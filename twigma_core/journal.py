@@ -72,5 +72,10 @@ def clear(lake: Lake, table: str, partition: str | None) -> None:
         lake.remove(file)
 
 
+def is_clear(lake: Lake, table: str, partition: str | None) -> bool:
+    """Say whether a partition has no pieces: it may have been stopped between its table and their removal."""
+    return not lake.list_files(_folder(table, partition))
+
+
 def _folder(table: str, partition: str | None) -> str:
     return f"{ROOT}/{table}/{partition or WHOLE}"

@@ -36,6 +36,10 @@ def prepare() -> Settings:
     ours["concurrency"]["runs"]["max_concurrent_runs"] = settings.gpu_slots + 1
     if settings.database:
         ours["storage"] = {"postgres": {"postgres_url": {"env": variable("database")}}}
+    else:
+        place = {"base_dir": str(home / "storage")}
+        kind = {"module": "twigma_dagster.sqlite_storage", "class": "SqliteStorage", "config": place}
+        ours["storage"] = {"custom": kind}
     # Several processes may start at once: none may read half a file.
     open_storage(home).write("dagster.yaml", yaml.safe_dump(ours, sort_keys=False).encode())
     os.environ["DAGSTER_HOME"] = str(home)

@@ -17,6 +17,7 @@ from twigma_core.collect.compliance import read_inbox
 from twigma_core.collect.pages import PageStore
 from twigma_core.figures import FIGURES
 from twigma_core.figures.files import read_provenance
+from twigma_core.journal import is_clear
 from twigma_core.lake import Lake, data_version
 from twigma_core.provenance import Provenance
 from twigma_core.tables import SCHEMAS, conform
@@ -127,6 +128,8 @@ def is_current(lake: Lake, name: str, partition: str | None, posts: Posts | None
     if made is None or name in FROZEN:
         return made is not None
     if name in OUTSIDE and not OUTSIDE[name](lake, partition):
+        return False
+    if not is_clear(lake, name, partition):
         return False
     if name == "archive_files" and posts and not _files_are_as_read(lake, posts):
         return False

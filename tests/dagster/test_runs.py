@@ -19,6 +19,7 @@ from rich.console import Console
 from tests.dagster.conftest import ROOT, Built, environment_of
 from tests.dagster.small_world import build, drawn, world
 from twigma_core.figures import FIGURES
+from twigma_core.journal import Journal
 from twigma_core.lake import Lake
 from twigma_core.tables import SCHEMAS
 from twigma_dagster import headless
@@ -111,6 +112,18 @@ def test_what_changed_upstream_is_built_again_and_nothing_else(copy: Built) -> N
     assert ("dataset", "2021-05") in again
     assert not [key for key in again if key[1] not in ("2021-05", None)], "no other month was touched"
     assert ("embeddings", "2021-05") not in again
+
+
+def test_pieces_left_by_a_run_that_was_killed_once_its_table_was_written_are_removed(copy: Built) -> None:
+    before = versions(copy.lake, "2021-05", MONTHLY)
+    piece = Journal(copy.lake, "captions", "2021-05", "a model")
+    piece.add(["a picture"], ["a caption"])
+    settings, months = Settings(home=copy.home), copy.lake.partitions("tweets")
+    with dg.DagsterInstance.ephemeral() as instance:
+        outcome = headless.build(build_defs(settings), instance, copy.lake, months, Console(quiet=True))
+    assert (outcome.failed, outcome.ran) == ([], 1)
+    assert list(copy.lake.list_files("journal/captions/2021-05")) == []
+    assert versions(copy.lake, "2021-05", MONTHLY) == before
 
 
 def test_a_new_month_touches_itself_and_the_sums_only(tmp_path: Path) -> None:
