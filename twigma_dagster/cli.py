@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 import yaml
@@ -37,14 +37,18 @@ def prepare() -> Settings:
     if settings.database:
         ours["storage"] = {"postgres": {"postgres_url": {"env": variable("database")}}}
     else:
-        place = {"base_dir": str(home / "storage")}
-        kind = {"module": "twigma_dagster.sqlite_storage", "class": "SqliteStorage", "config": place}
-        ours["storage"] = {"custom": kind}
+        ours["storage"] = sqlite_in(home)
     # Several processes may start at once: none may read half a file.
     open_storage(home).write("dagster.yaml", yaml.safe_dump(ours, sort_keys=False).encode())
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["TWIGMA_HOME"] = str(settings.home.resolve())
     return load_settings()
+
+
+def sqlite_in(home: Path) -> dict[str, Any]:
+    """Return the setting `storage` of `dagster.yaml` for Dagster's SQLite, as we keep it, in a folder."""
+    config = {"base_dir": str(home / "storage")}
+    return {"custom": {"module": "twigma_dagster.sqlite_storage", "class": "SqliteStorage", "config": config}}
 
 
 @app.command()
