@@ -18,6 +18,7 @@ import dagster as dg
 import polars as pl
 
 from twigma_core import __version__
+from twigma_core.journal import clear
 from twigma_core.lake import ArrayTable, Lake, data_version
 from twigma_core.provenance import Provenance, Upstream, in_words
 from twigma_core.tables import SCHEMAS, conform
@@ -35,6 +36,8 @@ EARLIER_MONTHS: dict[str, tuple[str, ...]] = {}
 """Of each table that reads them, the inputs of which all months up to its own are read."""
 TOGETHER: dict[str, frozenset[str]] = {}
 """Of each table that a step makes beside others, all tables of that step: it runs whole."""
+IN_PIECES: set[str] = set()
+"""Tables of which a run keeps pieces until they are written."""
 
 
 def table(
@@ -45,6 +48,7 @@ def table(
     gpu: bool = False,
     kinds: tuple[str, ...] = (),
     pool: str | None = None,
+    in_pieces: bool = False,
     afterwards: Callable[[Lake, str | None], object] | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Make an asset of a function that returns the tables `names`.
@@ -63,6 +67,7 @@ def table(
         gpu: the step runs on the GPU lane.
         kinds: technologies that the UI shows.
         pool: concurrency pool, e.g. for X's API.
+        in_pieces: a run keeps pieces of it in the journal; they are removed once the table is written.
         afterwards: called with the lake and the partition once the table is written.
     """
 
@@ -95,6 +100,8 @@ def table(
             }
             for name in names
         }
+        if in_pieces:
+            IN_PIECES.update(names)
         body = _body(function, names, inputs, reads, afterwards)
         if len(names) == 1:
             return dg.asset(name=names[0], **described[names[0]], **common)(body)
@@ -153,8 +160,12 @@ def _body(
         for name in names:
             made = provenance_of(context, lake, name, inputs, reads)
             yield _materialize(name, values[name], made, shown)
-        if afterwards:  # Dagster has stored what was yielded before it comes back here
-            afterwards(lake, context.partition_key if context.has_partition_key else None)
+        # Dagster has stored what was yielded before it comes back here.
+        partition = context.partition_key if context.has_partition_key else None
+        for name in IN_PIECES.intersection(names):
+            clear(lake, name, partition)
+        if afterwards:
+            afterwards(lake, partition)
         for error in unfinished:
             if error:
                 raise error

@@ -21,7 +21,7 @@ from twigma_core.journal import is_clear
 from twigma_core.lake import Lake, data_version
 from twigma_core.provenance import Provenance
 from twigma_core.tables import SCHEMAS, conform
-from twigma_dagster.declare import EARLIER_MONTHS, TOGETHER
+from twigma_dagster.declare import EARLIER_MONTHS, IN_PIECES, TOGETHER
 from twigma_dagster.partitions import MONTHS, PARTITIONS
 from twigma_dagster.resources import Models, Posts
 
@@ -129,7 +129,7 @@ def is_current(lake: Lake, name: str, partition: str | None, posts: Posts | None
         return made is not None
     if name in OUTSIDE and not OUTSIDE[name](lake, partition):
         return False
-    if not is_clear(lake, name, partition):
+    if name in IN_PIECES and not is_clear(lake, name, partition):
         return False
     if name == "archive_files" and posts and not _files_are_as_read(lake, posts):
         return False

@@ -6,7 +6,6 @@ import dagster as dg
 import polars as pl
 
 from twigma_core import features
-from twigma_core.journal import clear
 from twigma_core.lake import ArrayTable
 from twigma_dagster.declare import Metadata, table
 from twigma_dagster.resources import LakeResource, Models
@@ -19,7 +18,7 @@ GROUP = "features"
     group=GROUP,
     gpu=True,
     kinds=("pytorch",),
-    afterwards=lambda lake, month: clear(lake, "embeddings", month),
+    in_pieces=True,
 )
 def embeddings(
     context: dg.AssetExecutionContext, lake: LakeResource, models: Models, images: pl.DataFrame
@@ -34,7 +33,7 @@ def embeddings(
     group=GROUP,
     gpu=True,
     kinds=("pytorch", "huggingface"),
-    afterwards=lambda lake, month: clear(lake, "captions", month),
+    in_pieces=True,
 )
 def captions(
     context: dg.AssetExecutionContext, lake: LakeResource, models: Models, images: pl.DataFrame
@@ -44,7 +43,7 @@ def captions(
     return made, effort.metadata()
 
 
-@table("nsfw_scores", group=GROUP, afterwards=lambda lake, month: clear(lake, "nsfw_scores", month))
+@table("nsfw_scores", group=GROUP, in_pieces=True)
 def nsfw_scores(
     context: dg.AssetExecutionContext, lake: LakeResource, models: Models, embeddings: ArrayTable
 ) -> tuple[pl.DataFrame, Metadata]:

@@ -11,7 +11,6 @@ from twigma_core import features
 from twigma_core.analysis.codebook import Codebook
 from twigma_core.analysis.summary import EmbeddingSummary, summary_row
 from twigma_core.images.shards import prune
-from twigma_core.journal import clear
 from twigma_core.lake import ArrayTable, Lake
 from twigma_core.references.importer import import_corpus, load_corpus, shard_folder
 from twigma_core.references.texts import read_texts
@@ -44,7 +43,7 @@ def reference_images(
     group=GROUP,
     gpu=True,
     kinds=("pytorch",),
-    afterwards=lambda lake, corpus: clear(lake, "reference_embeddings", corpus),
+    in_pieces=True,
 )
 def reference_embeddings(
     context: dg.AssetExecutionContext, lake: LakeResource, models: Models, reference_images: pl.DataFrame
@@ -79,7 +78,7 @@ def texts(context: dg.AssetExecutionContext, references: References) -> pl.DataF
     group=GROUP,
     gpu=True,
     kinds=("pytorch",),
-    afterwards=lambda lake, source: clear(lake, "text_embeddings", source),
+    in_pieces=True,
 )
 def text_embeddings(
     context: dg.AssetExecutionContext, lake: LakeResource, models: Models, texts: pl.DataFrame
