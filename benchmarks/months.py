@@ -38,7 +38,7 @@ from benchmarks.processes import ROOT, machine
 from twigma_core.lake import Lake
 from twigma_core.sample.server import ServerOptions, serve_in_thread
 from twigma_dagster import headless
-from twigma_dagster.cli import sqlite_in
+from twigma_dagster.cli import configure_dagster
 from twigma_dagster.definitions import build_defs
 from twigma_dagster.partitions import PARTITIONS
 from twigma_dagster.settings import Settings
@@ -59,9 +59,8 @@ def build(settings: Settings, months: list[str], only: tuple[str, ...] = ()) -> 
         RuntimeError: something failed; the message says what.
     """
     definitions, lake = build_defs(settings), Lake(settings.lake_root)
-    folder = settings.home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
-    with dg.DagsterInstance.local_temp(str(folder), {"storage": sqlite_in(folder)}) as instance:
+    configure_dagster(settings)
+    with headless.dagsters_storage() as instance:
         before = {run.run_id for run in instance.get_runs()}
         with _timed() as figures:
             outcome = headless.build(definitions, instance, lake, months, Console(quiet=True), only=only)

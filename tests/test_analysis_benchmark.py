@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import analysis, analysis_works
 
-NOT_INSTALLED = ["divergences"]
+NOT_INSTALLED = ["divergences", "divergences_50"]
 """Works whose peer has an environment of its own, which no test makes."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 import yaml
@@ -31,24 +31,24 @@ console = Console()
 def prepare() -> Settings:
     """Read the settings, make the home folder, and point DAGSTER_HOME into it."""
     settings = load_settings()
+    configure_dagster(settings)
+    os.environ["TWIGMA_HOME"] = str(settings.home.resolve())
+    return load_settings()
+
+
+def configure_dagster(settings: Settings) -> None:
+    """Write Dagster's own settings into the home folder, and point DAGSTER_HOME to them."""
     home = (settings.home / "dagster").resolve()
     ours = yaml.safe_load((Path(__file__).resolve().parents[1] / "dagster.yaml").read_text())
     ours["concurrency"]["runs"]["max_concurrent_runs"] = settings.gpu_slots + 1
     if settings.database:
         ours["storage"] = {"postgres": {"postgres_url": {"env": variable("database")}}}
     else:
-        ours["storage"] = sqlite_in(home)
+        storage = {"module": "twigma_dagster.sqlite_storage", "class": "SqliteStorage"}
+        ours["storage"] = {"custom": storage | {"config": {"base_dir": str(home / "storage")}}}
     # Several processes may start at once: none may read half a file.
     open_storage(home).write("dagster.yaml", yaml.safe_dump(ours, sort_keys=False).encode())
     os.environ["DAGSTER_HOME"] = str(home)
-    os.environ["TWIGMA_HOME"] = str(settings.home.resolve())
-    return load_settings()
-
-
-def sqlite_in(home: Path) -> dict[str, Any]:
-    """Return the setting `storage` of `dagster.yaml` for Dagster's SQLite, as we keep it, in a folder."""
-    config = {"base_dir": str(home / "storage")}
-    return {"custom": {"module": "twigma_dagster.sqlite_storage", "class": "SqliteStorage", "config": config}}
 
 
 @app.command()
