@@ -189,6 +189,20 @@ def with_inputs(graph: dg.AssetGraph, lake: Lake, names: list[str], partition: s
     return [name for name in found if TOGETHER.get(name, {name}) <= set(found)]
 
 
+def settled(graph: dg.AssetGraph, batch: Batch, names: list[str]) -> list[str]:
+    """Return those of the assets `names` that no other of them can put out of date once they are made.
+
+    One that is up to date and reads one of `names` may have to be made anew, and so may all that read it: what
+    comes after it is made once that is known, and not twice.
+    """
+    unsure: set[str] = set()
+    for name in batch.assets:  # parents before children
+        parents = {key.path[-1] for key in graph.get(dg.AssetKey(name)).parent_keys}
+        if parents & unsure or (name not in names and parents & set(names)):
+            unsure.add(name)
+    return [name for name in names if name not in unsure]
+
+
 def _has(
     lake: Lake, parent: BaseAssetNode, cut: dg.PartitionsDefinition | None, partition: str | None
 ) -> bool:

@@ -32,7 +32,7 @@ from rich.progress import (
 from rich.table import Table
 
 from twigma_core.lake import Lake
-from twigma_dagster.graph import OUTSIDE, Batch, batches, record, stale, with_inputs
+from twigma_dagster.graph import OUTSIDE, Batch, batches, record, settled, stale, with_inputs
 
 PROCESS_TAG = "twigma/process"
 MOST_TIMES = 3
@@ -125,7 +125,7 @@ def build(
             while True:
                 old = stale(lake, batch, resources["models"], resources["posts"])
                 wanted = [name for name in old if name not in failed and tried[name] < MOST_TIMES]
-                ready = with_inputs(graph, lake, wanted, batch.partition)
+                ready = settled(graph, batch, with_inputs(graph, lake, wanted, batch.partition))
                 if not ready:
                     break
                 tried.update(ready)
