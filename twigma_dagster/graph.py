@@ -192,8 +192,8 @@ def with_inputs(graph: dg.AssetGraph, lake: Lake, names: list[str], partition: s
 def settled(graph: dg.AssetGraph, batch: Batch, names: list[str]) -> list[str]:
     """Return those of the assets `names` that no other of them can put out of date once they are made.
 
-    One that is up to date and reads one of `names` may have to be made anew, and so may all that read it: what
-    comes after it is made once that is known, and not twice.
+    One that is up to date and reads one of `names` may have to be made anew, and so may all that read it.
+    What comes after it is made once that is known, and not twice.
     """
     unsure: set[str] = set()
     for name in batch.assets:  # parents before children
