@@ -29,8 +29,8 @@ OWNERS = ["team:twigma"]
 COMPUTE = "twigma/compute"
 """Tag of a step that says which lane it takes."""
 CPU, GPU = "cpu", "gpu"
-GPU_POOL, X_POOL, DOWNLOAD_POOL = "gpu", "x_api", "download"
-"""Pools of slots over all runs: GPU steps, the one client of X's API, the one month of downloads."""
+GPU_POOL, X_POOL, DOWNLOAD_POOL, RELEASE_POOL = "gpu", "x_api", "download", "release"
+"""Pools over all runs: GPU steps; one client of X, one month of downloads, one writer of releases."""
 Metadata = Mapping[str, Any]
 EARLIER_MONTHS: dict[str, tuple[str, ...]] = {}
 """Of each table that reads them, the inputs of which all months up to its own are read."""

@@ -21,7 +21,7 @@ from dagster._core.executor.step_delegating import (
     StepHandlerContext,
 )
 
-from twigma_dagster.declare import COMPUTE, CPU, DOWNLOAD_POOL, GPU, GPU_POOL, X_POOL
+from twigma_dagster.declare import COMPUTE, CPU, DOWNLOAD_POOL, GPU, GPU_POOL, RELEASE_POOL, X_POOL
 from twigma_dagster.lanes.local import LocalHandler, step_of
 from twigma_dagster.lanes.remote import RemoteHandler
 from twigma_dagster.settings import Settings, SettingsError
@@ -139,7 +139,8 @@ def set_pools(instance: dg.DagsterInstance, settings: Settings) -> None:
     Dagster would make a pool at its first step; on PostgreSQL two runs that do so at once fail each other.
     """
     known = {pool.name for pool in instance.event_log_storage.get_pool_limits()}
-    for pool, slots in {GPU_POOL: settings.gpu_slots, X_POOL: 1, DOWNLOAD_POOL: 1}.items():
+    ones = dict.fromkeys((X_POOL, DOWNLOAD_POOL, RELEASE_POOL), 1)
+    for pool, slots in ({GPU_POOL: settings.gpu_slots} | ones).items():
         if pool == GPU_POOL or pool not in known:
             instance.event_log_storage.set_concurrency_slots(pool, slots)
 

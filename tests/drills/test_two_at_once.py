@@ -6,8 +6,10 @@ import os
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+import dagster as dg
+
 from tests.drills.counts import count
-from tests.drills.undisturbed import CONTEXT, Ground
+from tests.drills.undisturbed import ASSETS, CONTEXT, Ground
 
 ROUNDS = count(1, 5)
 
@@ -51,3 +53,19 @@ def test_two_builds_of_one_month_leave_the_tables_of_one(month: Ground) -> None:
         )
         assert home.unfinished() == []
         assert [process.exitcode for process in both] == [0, 0]
+
+
+def test_a_release_waits_for_the_one_that_is_being_written(month: Ground) -> None:
+    home = month.fresh("two-releases")
+    assert home.build(set(ASSETS) - {"release"}) == ""
+    with dg.DagsterInstance.from_config(str(home.folder / "dagster")) as instance:
+        storage = instance.event_log_storage
+        storage.set_concurrency_slots("release", 1)
+        assert storage.claim_concurrency_slot("release", "another run", "release").is_claimed
+        process = home.start(["release"])
+        process.join(5)
+        assert process.is_alive() and not home.lake.list_folders("releases")
+        storage.free_concurrency_slots_for_run("another run")
+    process.join()
+    assert process.exitcode == 0
+    assert home.released() == month.home.released()

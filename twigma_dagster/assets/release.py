@@ -20,6 +20,7 @@ from twigma_dagster.declare import (
     COMPUTE,
     CPU,
     OWNERS,
+    RELEASE_POOL,
     Metadata,
     partition_mapping,
     provenance_of,
@@ -46,7 +47,7 @@ def paper_comparison(lake: LakeResource, study: Study) -> pl.DataFrame:
     return paper.paper_comparison(found, synthetic=study.synthetic or bool(study.notice))
 
 
-@table("release", group=GROUP, reads=("tombstones",), kinds=("csv",))
+@table("release", group=GROUP, reads=("tombstones",), pool=RELEASE_POOL, kinds=("csv",))
 def release(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
