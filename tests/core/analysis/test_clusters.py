@@ -52,16 +52,27 @@ def test_assign_agrees_with_brute_force_far_from_the_origin() -> None:
     assert np.allclose(distances, every.min(axis=1), rtol=1e-5)
 
 
-def test_inertia_is_within_one_per_cent_of_scikit_learn_when_starts_see_only_a_sample() -> None:
+@pytest.mark.parametrize(("width", "size"), [(48, 1.0), (300, 1.0), (300, 1e10)])
+def test_inertia_is_within_one_per_cent_of_scikit_learn_when_starts_see_only_a_sample(
+    width: int, size: float
+) -> None:
     rng = np.random.default_rng(4)
-    spectrum = np.arange(1, 49) ** -0.5
-    x = (rng.normal(size=(9000, 48)) * spectrum).astype(np.float32)  # no groups: the hard case
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    spectrum = np.arange(1, width + 1) ** -0.5
+    x = (rng.normal(size=(9000, width)) * spectrum).astype(np.float32)  # no groups: the hard case
+    x *= size / np.linalg.norm(x, axis=1, keepdims=True)
     fit = fit_kmeans(x, 10, seed=0)  # 5,120 rows are sampled
     oracle = KMeans(10, n_init=3, random_state=0).fit(x)
     assert fit.inertia <= oracle.inertia_ * 1.01
     refined = KMeans(10, init=fit.centroids, n_init=1, tol=0).fit(x)
     assert fit.inertia <= refined.inertia_ * 1.002, "the pass over all rows has all but converged"
+
+
+def test_groups_apart_in_directions_of_little_spread_are_found_in_wide_rows() -> None:
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, 8, 3000)
+    x = rng.normal(size=(3000, 200)) * np.arange(1, 201) ** -0.5
+    x[:, 100:108] += 3 * np.eye(8)[truth]
+    assert adjusted_rand_score(fit_kmeans(x, 8, seed=0).labels, truth) > 0.95
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
