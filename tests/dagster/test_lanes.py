@@ -187,7 +187,7 @@ def test_there_are_runs_enough_to_keep_all_gpus_busy(tmp_path: Path, monkeypatch
         assert limits.run_queue_config.max_concurrent_runs == 4
         set_pools(instance, load_settings())
         pools = {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}
-    assert pools == {"gpu": 3, "x_api": 1, "download": 1}
+    assert pools == {"gpu": 3, "x_api": 1, "download": 1, "release": 1}
 
 
 # ---------------------------------------------------------------- a Ray cluster
