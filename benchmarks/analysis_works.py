@@ -308,12 +308,14 @@ def divergences(scale: float, cells: int = CLUSTERS) -> Work:
     rng = np.random.default_rng(7)
     sets = {str(i): vectors(n, 20 + i, rng.dirichlet(np.full(50, 0.5))) for i in range(4)}
 
-    def ours() -> np.ndarray:
-        _, table = fit_codebook(sets, sizes=(cells,), per_source=n)
+    def ours(rows: int = n) -> np.ndarray:
+        _, table = fit_codebook(sets, sizes=(cells,), per_source=rows)
         counts = [of.sort("cell")["pictures"].to_numpy() for of in table.partition_by("source")]
         for p, q in itertools.permutations(counts, 2):
             kl_divergence(p, q), js_divergence(p, q)
         return np.array([mauve_score(p, q) for p, q in itertools.combinations(counts, 2)])
+
+    ours(min(n, 100))  # what is imported at the first call: the peer's imports are not timed either
 
     def theirs() -> Elsewhere:
         python = peer("mauve-text", MAUVE)
