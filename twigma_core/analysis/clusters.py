@@ -106,8 +106,9 @@ def version_of(centroids: np.ndarray) -> str:
 def _best_start(x: np.ndarray, k: int, seed: int, starts: int) -> np.ndarray:
     """Return centroids of the best of several starts, in the leading directions of a sample.
 
-    For wide rows that takes a quarter of the time, and after `_lloyd` inertia is the same: the leading
-    directions keep the cost of every partition nearly as it is (Cohen et al., 2015).
+    For wide rows that takes a quarter of the time. The leading directions keep the cost of every partition
+    nearly as it is where they are many times k (Cohen et al., 2015); beyond that, to k = 500, inertia after
+    `_lloyd` was seen to stay as it was (docs/performance.md).
     """
     import faiss
 
